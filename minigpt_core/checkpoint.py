@@ -1,0 +1,117 @@
+"""Checkpoints: saved atomically, read with suspicion, and a finished run opened as a whole.
+
+A checkpoint is a zip of tensors and plain values. `torch.load` alone would accept flipped bits, so the zip's own
+checksums are verified first, and nothing but tensors and plain values is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minigpt_core.atomic import atomic_file
+from minigpt_core.config import ModelConfig, TrainConfig
+from minigpt_core.errors import UserError
+from minigpt_core.model import GPT
+from minigpt_core.rundir import RunDir, find_run
+from minigpt_core.runlog import read_metrics
+from minigpt_core.status import MetricsRow
+from minigpt_core.tokenizer import Tokenizer, load_tokenizer
+
+FORMAT = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `Trainer.snapshot()` so that `path` is at every moment either the old checkpoint or the new one.
+
+    Raises:
+        UserError: the disk refuses; what was there before is untouched.
+    """
+    try:
+        with atomic_file(path) as file:
+            torch.save({"format": FORMAT, **state}, file)
+    except OSError as error:
+        raise UserError(f"cannot save {path}: {error.strerror or error}") from None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is no checkpoint of this program.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint {str(path)!r} yet") from None
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except Exception:  # zipfile raises several kinds on a broken file
+        raise _not_ours(path) from None
+    if damaged:
+        raise UserError(f"checkpoint {str(path)!r} is damaged ({damaged} fails its checksum); use another one")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a hostile or foreign pickle provokes
+        raise _not_ours(path) from None
+    if not isinstance(state, dict) or not {"model", "model_config", "tokenizer", "state"} <= state.keys():
+        raise _not_ours(path)
+    if state.get("format") != FORMAT:
+        raise UserError(f"checkpoint {str(path)!r} has format {state.get('format')}; this version reads {FORMAT}")
+    return state
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{str(path)!r} is not a minigpt-tui checkpoint")
+
+
+def load_model(state: dict[str, Any], path: Path) -> GPT:
+    """The model of a loaded checkpoint, in evaluation mode on the CPU."""
+    model = GPT.empty(ModelConfig.from_dict(state["model_config"]))
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError:
+        raise UserError(f"checkpoint {str(path)!r}: its weights do not fit its own configuration") from None
+    return model
+
+
+class Run:
+    """A run opened from its directory.
+
+    Attributes:
+        dir: where its files lie.
+        model: in evaluation mode on the CPU, with the weights of the checkpoint.
+        tokenizer: its vocabulary.
+        config: how it was trained.
+        state: progress at the checkpoint (`TrainState` as a dict).
+        history: the logged metrics, oldest first.
+    """
+
+    def __init__(self, run: RunDir, path: Path) -> None:
+        state = load(path)
+        self.dir = run
+        self.path = path
+        self.model = load_model(state, path)
+        self.tokenizer: Tokenizer = load_tokenizer(state["tokenizer"])
+        self.config: TrainConfig = TrainConfig.from_dict(state["train_config"])
+        self.state: dict[str, Any] = state["state"]
+        self.history: list[MetricsRow] = read_metrics(run)
+
+
+def load_run(ref: str | os.PathLike[str] | None = None, parent: str | os.PathLike[str] = "runs") -> Run:
+    """Open a run by name, directory or checkpoint file; None is the newest under `parent`.
+
+    Raises:
+        UsageError: there is no such run.
+        UserError: its checkpoint cannot be used.
+    """
+    ref = None if ref is None else os.fspath(ref)
+    if ref is not None and ref.endswith(".pt") and os.path.isfile(ref):
+        return Run(RunDir(Path(ref).resolve().parent), Path(ref))
+    run = find_run(ref, Path(parent))
+    return Run(run, run.checkpoint)

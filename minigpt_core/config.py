@@ -1,0 +1,203 @@
+"""What a run is made of: model, training and sampling settings, presets and ablations.
+
+Every settings class is frozen, checks itself on construction and makes the round trip through JSON, so a
+configuration read from a run directory is exactly as trustworthy as one built in code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from minigpt_core.errors import UsageError
+
+T = TypeVar("T")
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all settings: frozen, and checked on construction, not only when decoded.
+
+    Raises:
+        UsageError: a field is out of range; the message names it and its value.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            try:
+                msgspec.convert(value, hint)
+            except msgspec.ValidationError as error:
+                raise UsageError(f"{name}={value!r}: {str(error)[0].lower()}{str(error)[1:]}") from None
+
+    def replace(self, **changes: Any) -> Any:
+        """A copy with some fields changed, checked again."""
+        return msgspec.structs.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return msgspec.to_builtins(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Any:
+        """The inverse of `to_dict`.
+
+        Raises:
+            UsageError: an unknown key or a value of the wrong type.
+        """
+        try:
+            return msgspec.convert(dict(values), cls)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{cls.__name__}: {error}") from None
+
+
+class ModelConfig(Settings, frozen=True):
+    """The architecture. Defaults are GPT-2's (preset `classic`); the switches below the sizes are the ablations."""
+
+    vocab_size: PositiveInt
+    seq_len: PositiveInt = 64
+    """Context length in tokens."""
+    n_layers: PositiveInt = 4
+    num_heads: PositiveInt = 4
+    embed_dim: PositiveInt = 128
+    ff_mult: PositiveInt = 4
+    """Width of the feed-forward layer as a multiple of `embed_dim`."""
+    dropout: Rate = 0.0
+    norm: Literal["layernorm", "none"] = "layernorm"
+    residual: bool = True
+    positions: Literal["learned", "none"] = "learned"
+    swap_qk: bool = False
+    """Use the key projection as query and the query projection as key."""
+    tied_head: bool = True
+    """The output head shares its weight matrix with the token embedding."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embed_dim % self.num_heads:
+            divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            nearest = min(divisors, key=lambda n: abs(n - self.num_heads))
+            raise UsageError(
+                f"embed_dim={self.embed_dim} is not divisible by num_heads={self.num_heads}; "
+                f"try --num-heads {nearest} or --embed-dim {round_up(self.embed_dim, self.num_heads)}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.embed_dim // self.num_heads
+
+
+class TrainConfig(Settings, frozen=True):
+    """How a model is trained. `None` and "auto" are decided once, before step 0, and written to the run."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    minutes: PositiveFloat | None = None
+    """At most one of `steps`, `epochs` and `minutes`; with none of them, `DEFAULT_STEPS`."""
+    batch_size: PositiveInt = 12
+    learning_rate: PositiveFloat = 3e-3
+    """Peak learning rate, reached after the warm-up."""
+    min_lr_fraction: Fraction = 0.1
+    """Where the cosine ends, as a fraction of `learning_rate`."""
+    warmup_steps: NonNegativeInt = 100
+    weight_decay: NonNegativeFloat = 0.1
+    """Applied to matrices only: not to biases, gains or embeddings' rows of one dimension."""
+    beta1: Rate = 0.9
+    beta2: Rate = 0.99
+    grad_clip: NonNegativeFloat = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1337
+    eval_every: PositiveInt = 250
+    log_every: PositiveInt | None = None
+    save_every: PositiveInt = 1000
+    """Steps between periodic evaluations, metric rows and checkpoints."""
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    attention: Literal["auto", "explicit", "fused"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
+    threads: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f"--{name} {value}" for name in ("steps", "epochs", "minutes") if (value := getattr(self, name))]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} contradict each other; give one of them")
+
+
+DEFAULT_STEPS = 5000
+
+
+class SampleConfig(Settings, frozen=True):
+    """How text is drawn from the next-token distribution."""
+
+    temperature: NonNegativeFloat = 0.8
+    """0 is greedy: always the most likely token."""
+    top_k: NonNegativeInt = 0
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: Fraction = 1.0
+    """Keep the smallest set of tokens whose probability reaches p (nucleus sampling, arXiv 1904.09751)."""
+    min_p: Fraction = 0.0
+    """Drop tokens less likely than min_p times the most likely one (arXiv 2407.01082)."""
+    repetition_penalty: PositiveFloat = 1.0
+    """Divide positive and multiply negative logits of tokens already seen (CTRL, arXiv 1909.05858)."""
+    max_new_tokens: PositiveInt = 200
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer; they are not part of it."""
+    seed: NonNegativeInt | None = None
+    """None draws a fresh seed, which the answer's stamp names."""
+    num_samples: PositiveInt = 1
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "classic": {"norm": "layernorm", "residual": True, "positions": "learned", "swap_qk": False, "tied_head": True},
+}
+"""Named architectures: model settings that a user's own options override."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "no-layernorm": {"norm": "none"},
+    "no-residual": {"residual": False},
+    "single-head": {"num_heads": 1},
+    "swap-qk": {"swap_qk": True},
+    "no-positions": {"positions": "none"},
+}
+"""What each ablation takes away. Sizes are the sixth: every size is an option of its own."""
+
+DEFAULT_SIZES: dict[str, dict[str, Any]] = {
+    "cpu": {"n_layers": 4, "num_heads": 4, "embed_dim": 128, "seq_len": 64, "batch_size": 12},
+    "gpu": {"n_layers": 6, "num_heads": 6, "embed_dim": 384, "seq_len": 256, "batch_size": 64, "dropout": 0.2},
+}
+"""With no size options: about 0.8 M parameters on a CPU, nanoGPT's 10.7 M on a GPU."""
+
+
+def ablated(names: Iterable[str]) -> dict[str, Any]:
+    """The model settings that a list of ablations changes.
+
+    Raises:
+        UsageError: an unknown ablation, with the nearest known name.
+    """
+    changes: dict[str, Any] = {}
+    for name in names:
+        changes |= lookup(ABLATIONS, name, "ablation")
+    return changes
+
+
+def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
+    """`table[name]`, or a UsageError that offers the nearest name."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(table)}"
+    raise UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,202 @@
+"""The text a model learns from: found by path or name, read, checked, and split into training and validation."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from minigpt_core.errors import UsageError, UserError
+
+TEXT_SUFFIXES = (".txt", ".md")
+"""The files that a folder contributes."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text and where it came from."""
+
+    name: str
+    """Short, lower-case and safe in a file name: runs are named after it."""
+    source: str
+    """For people: the path, or what else it is."""
+    text: str = field(repr=False)
+    sha256: str
+    """Of the text in UTF-8 as trained on: for a file without byte order mark and \\r\\n, the file's own."""
+    n_bytes: int
+    """Length of the text in UTF-8."""
+
+    @classmethod
+    def from_text(cls, text: str, name: str, source: str) -> Corpus:
+        data = text.encode()
+        return cls(_slug(name), source, text, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def load_corpus(data: str | None, *, stdin: BinaryIO | None = None, cwd: Path | None = None) -> Corpus:
+    """Find and read the text that `--data` asks for.
+
+    Args:
+        data: the name of a built-in corpus (which wins over a file of that name: write `./pydocs` for the file), the
+            path of a UTF-8 file or of a folder (every .txt and .md file below it, sorted by path, joined by newlines),
+            `-` for standard input, or None: `input.txt` in `cwd` if there is one, else the corpus `pydocs`.
+        stdin: what `-` reads, to its end; the process's own standard input by default.
+        cwd: what relative paths start from; the working directory by default.
+
+    A byte order mark is dropped and \\r\\n becomes \\n.
+
+    Raises:
+        UsageError: no such file or corpus.
+        UserError: it cannot be read, or is empty, binary or not UTF-8.
+    """
+    cwd = cwd or Path.cwd()
+    if data is None:
+        data = "input.txt" if (cwd / "input.txt").is_file() else "pydocs"
+    if data == "-":
+        what = "standard input"
+        return Corpus.from_text(_nonempty(_decode(_read_stdin(stdin), what), what), "stdin", what)
+    if data in BUILT_IN:
+        return BUILT_IN[data]()
+    if not data:
+        raise UsageError(f"the name of the text is empty; give a file, a folder, - or one of: {', '.join(BUILT_IN)}")
+    path = cwd / os.path.expanduser(data)
+    text = _read_folder(path) if _is_folder(path, data) else _nonempty(_read_file(path), repr(str(path)))
+    path = path.resolve()
+    source = os.fsencode(path).decode(errors="replace")  # a file name may be any bytes; what is logged must be text
+    return Corpus.from_text(text, path.stem if path.suffix in TEXT_SUFFIXES else path.name, source)
+
+
+def split(tokens: np.ndarray, seq_len: int, val_fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """(train, val): views of the first and the last part of `tokens`, without overlap.
+
+    Raises:
+        UsageError: `val_fraction` is not between 0 and 1.
+        UserError: a part is shorter than one block, which is `seq_len` inputs and the last one's target.
+    """
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"val_fraction={val_fraction}: must be between 0 and 1")
+    cut = int(len(tokens) * (1 - val_fraction))
+    train, val = tokens[:cut], tokens[cut:]
+    block = seq_len + 1
+    if min(len(train), len(val)) >= block:
+        return train, val
+    part, share, there = "validation", val_fraction, len(val)
+    if len(train) < len(val):
+        part, share, there = "training", 1 - val_fraction, len(train)
+    enough = math.ceil(block / share)
+    way_out = f"use --seq-len {there - 1} or less, or a text" if there > 1 else "use a text"
+    raise UserError(
+        f"the text is too short: of its {len(tokens):,} tokens the {part} part has {there:,}, but --seq-len {seq_len} "
+        f"needs {block:,} there; {way_out} of {enough:,} tokens or more"
+    )
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest unsigned integer type that holds every id of a vocabulary: uint8, uint16 or uint32."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
+def _pydocs() -> Corpus:
+    """The language reference that `help()` shows: about 465 KB of English, part of every Python, offline."""
+    from pydoc_data.topics import topics  # 0.7 MB of source, needed by this corpus alone
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Corpus.from_text(text, "pydocs", f"pydocs (the language reference of Python {version})")
+
+
+BUILT_IN: dict[str, Callable[[], Corpus]] = {"pydocs": _pydocs}
+"""The corpora that have a name."""
+
+
+def _is_folder(path: Path, data: str) -> bool:
+    """Whether `path` is a folder rather than a file.
+
+    Raises:
+        UsageError: it is neither; the message calls it `data`, as it was asked for.
+        UserError: it cannot be told, for want of permission.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        near = difflib.get_close_matches(data, BUILT_IN, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"built-in: {', '.join(map(repr, BUILT_IN))}"
+        raise UsageError(f"no such file or corpus: {data!r}; {hint}") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_folder(folder: Path) -> str:
+    """Every text file below `folder`, by path; files without text add nothing."""
+
+    def fail(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error) from None
+
+    files = sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, onerror=fail)
+        for name in names
+        if name.lower().endswith(TEXT_SUFFIXES)
+    )
+    texts = [text for file in files if (text := _read_file(file))]
+    if not texts:
+        what = "only empty" if files else "no"
+        raise UserError(
+            f"{str(folder)!r} holds {what} {' or '.join(TEXT_SUFFIXES)} files; name a file or another folder"
+        )
+    return "\n".join(texts)
+
+
+def _read_file(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _decode(data, repr(str(path)))
+
+
+def _read_stdin(stdin: BinaryIO | None) -> bytes:
+    if stdin is None and sys.stdin is None:  # started with its standard input closed
+        raise UserError("standard input is closed; give the text with: cat FILE | minigpt-tui train --data -")
+    try:
+        return (stdin or sys.stdin.buffer).read()
+    except OSError as error:
+        raise UserError(f"cannot read standard input: {error.strerror or error}") from None
+
+
+def _decode(data: bytes, what: str) -> str:
+    """UTF-8 to text, without byte order mark and carriage returns; `what` names it in errors."""
+    if (offset := data.find(0)) >= 0:
+        raise UserError(f"{what} is binary (NUL byte at offset {offset:,}); give plain text in UTF-8")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{what} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start:,}); "
+            "convert it: iconv -f LATIN1 -t UTF-8 (or whatever its encoding is)"
+        ) from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _nonempty(text: str, what: str) -> str:
+    if not text:
+        raise UserError(f"{what} is empty; give a text to learn from")
+    return text
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {str(path)!r}: {error.strerror or error}")
+
+
+def _slug(name: str) -> str:
+    """At most 40 characters of a-z, 0-9 and single hyphens; "text" where a name has none of these."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "text"

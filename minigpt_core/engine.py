@@ -1,0 +1,239 @@
+"""The engine: one worker thread around a trainer. Commands go in, a status comes out, copies of weights are given away.
+
+Everyone else polls. The trainer never waits for a viewer, and `snapshot` is the only place where another thread may
+read its parameters. Nothing here imports torch until the thread runs, so the app can draw its first frame before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from minigpt_core.errors import UserError
+from minigpt_core.plan import Plan
+from minigpt_core.status import (
+    Command,
+    MetricsRow,
+    Pause,
+    Phase,
+    Resume,
+    Save,
+    ScaleLearningRate,
+    Stamp,
+    Status,
+    StepOnce,
+    Stop,
+)
+from minigpt_core.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from minigpt_core.model import GPT
+    from minigpt_core.trainer import Trainer
+
+PACE_MEMORY = 0.9
+"""How much of the pace shown is what it was a row ago: a steady number is easier to read."""
+
+
+class Engine:
+    """Trains a planned run in a thread of its own.
+
+    The thread is a daemon: a process that must leave at once can. `join` waits for a proper end.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._status = Status(message="loading torch", name=plan.run.name, run_dir=str(plan.run.path))
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._trainer: Trainer | None = None
+        self._ready = threading.Event()
+        """Set once there are weights, or never will be."""
+        self._paused = self._stepping = False
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+
+    # --- the viewers' side: any thread ---
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread's end; True once it has ended (or was never started)."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def status(self) -> Status:
+        return self._status
+
+    def send(self, command: Command) -> None:
+        """Obeyed at the next boundary; before the first step, the first one."""
+        self._commands.put(command)
+
+    @property
+    def step(self) -> int:
+        return self._trainer.state.step if self._trainer else 0
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.plan.tokenizer
+
+    def replica(self) -> GPT:
+        from minigpt_core.model import GPT
+
+        trainer = self._weights()
+        return GPT.empty(trainer.model.config, trainer.devices.device)
+
+    def snapshot(self, into: GPT) -> Stamp:
+        trainer = self._weights()
+        with trainer.gate.copying():
+            into.copy_weights(trainer.model)
+            state = trainer.state
+            return Stamp(step=state.step, val_loss=state.val_loss, val_step=state.val_step)
+
+    def probe_text(self) -> str:
+        trainer = self._weights()
+        start = int(len(self.plan.tokens) * 0.9)
+        return self.tokenizer.decode(self.plan.tokens[start : start + trainer.model.config.seq_len])
+
+    def _weights(self) -> Trainer:
+        self._ready.wait()
+        if self._trainer is None:
+            raise UserError(self._status.message)
+        return self._trainer
+
+    # --- the trainer's side: the worker thread ---
+
+    def _run(self) -> None:
+        try:
+            trainer = self._trainer = self.plan.build(self._boundary)
+            self._ready.set()
+            for row in trainer:
+                self._publish(row=row)
+            if not trainer.stopping:
+                self._write_assets()
+            self._publish("stopped" if trainer.stopping else "done", message="")
+        except UserError as error:
+            self._fail(str(error))
+            if self._trainer is None:
+                self.plan.discard()
+        except Exception as error:
+            self._log_traceback()
+            self._fail(explain(error))
+        finally:
+            self._ready.set()
+            self.plan.release()
+
+    def _boundary(self, trainer: Trainer) -> None:
+        """Between steps and between evaluation batches: obey, and stay here while paused."""
+        between_steps = trainer.phase == "training"
+        if between_steps:
+            self._stepping = False  # a single step asked for has been made
+        later: list[Command] = []
+        while True:
+            waiting = self._paused and not self._stepping and not trainer.stopping
+            self._publish("paused" if waiting else trainer.phase)
+            try:
+                command = self._commands.get(block=waiting)
+            except queue.Empty:
+                break
+            if between_steps or isinstance(command, Pause | Resume | Stop):
+                self._obey(command, trainer)
+            else:  # a checkpoint is taken, and a rate changed, between whole steps only
+                later.append(command)
+        for command in later:
+            self._commands.put(command)
+
+    def _obey(self, command: Command, trainer: Trainer) -> None:
+        match command:
+            case Pause() if not self._paused:
+                self._paused = True
+                trainer.event("pause", "paused")
+            case Resume() if self._paused:
+                self._paused = False
+                trainer.event("resume", "training goes on")
+            case StepOnce() if self._paused:
+                self._stepping = True
+            case Save():
+                self._publish("saving")
+                trainer.save()
+            case ScaleLearningRate(factor):
+                trainer.scale_learning_rate(factor)
+            case Stop():
+                trainer.stop()
+
+    def _publish(self, phase: Phase | None = None, row: MetricsRow | None = None, message: str | None = None) -> None:
+        """Replace the status; viewers see the old one or the new one, never a mixture."""
+        trainer = self._trainer
+        if trainer is None:  # still being built
+            return
+        state, old = trainer.state, self._status
+        changes: dict = {}
+        if row is not None:
+            pace = PACE_MEMORY * old.tok_s + (1 - PACE_MEMORY) * row.tok_s if old.tok_s else row.tok_s
+            changes = {
+                "epoch": row.epoch,
+                "train_loss": row.train_loss,
+                "lr": row.lr,
+                "grad_norm": row.grad_norm,
+                "clipped": row.clipped,
+                "tok_s": pace,
+            }
+        elif old.phase == "starting":
+            changes = {
+                "device": trainer.devices.device,
+                "precision": trainer.devices.precision,
+                "n_params": trainer.model.num_parameters(),
+                "epoch": trainer.batches.epoch(state.step),
+            }
+        if phase == "evaluating":
+            message = f"{trainer.progress:.0%}"
+        self._status = msgspec.structs.replace(
+            old,
+            phase=phase or old.phase,
+            message=old.message if message is None and phase in (None, old.phase) else message or "",
+            step=state.step,
+            total_steps=state.total_steps,
+            tokens=state.step * trainer.tokens_per_step,
+            val_loss=state.val_loss,
+            val_step=state.val_step,
+            best_val_loss=state.best_val_loss,
+            best_step=state.best_step,
+            final_val_loss=state.final_val_loss,
+            lr_scale=state.lr_scale,
+            elapsed=state.elapsed,
+            saved_step=trainer.saved_step,
+            saved_at=trainer.saved_at,
+            **changes,
+        )
+
+    def _write_assets(self) -> None:
+        """At a run's natural end; a failure here costs pictures, not the run."""
+        from minigpt_core.report import write_assets
+
+        assert self._trainer is not None
+        try:
+            write_assets(self.plan.run, lambda what: self._publish("saving", message=f"drawing {what}"))
+            self._trainer.event("info", f"wrote pictures and samples to {self.plan.run.assets.name}/")
+        except UserError as error:
+            self._trainer.event("warning", str(error))
+
+    def _fail(self, message: str) -> None:
+        self._status = msgspec.structs.replace(self._status, phase="failed", message=message)
+        if self._trainer is not None:
+            self._trainer.event("error", message)
+
+    def _log_traceback(self) -> None:
+        with open(self.plan.run.train_log, "a", encoding="utf-8") as file:
+            file.write(time.strftime("%Y-%m-%d %H:%M:%S\n") + traceback.format_exc())
+
+
+def explain(error: Exception) -> str:
+    """One line for an error nobody foresaw."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the GPU is out of memory; use a smaller --batch-size, --seq-len or --embed-dim"
+    first = (str(error) or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first} (the traceback is in train.log)"

@@ -1,0 +1,74 @@
+"""One answer on its way from a sampler thread to whoever asked: pieces of text, a stamp, a way to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Literal
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.status import Piece, Stamp
+
+FinishReason = Literal["length", "stop", "cancelled", "failed"]
+
+
+class Generation:
+    """A request and the answer to it. The sampler writes, the viewer polls; neither ever waits for the other.
+
+    The buffer needs no bound of its own: a request says how many tokens it may bring.
+    """
+
+    def __init__(self, prompt: str, config: SampleConfig) -> None:
+        self.prompt = prompt
+        self.config = config
+        self.stamp: Stamp | None = None
+        """Set before the first piece."""
+        self.warnings: tuple[str, ...] = ()
+        self.finish_reason: FinishReason | None = None
+        self.error: str | None = None
+        self.n_tokens = 0
+        self._pieces: deque[Piece] = deque()
+        self._texts = [""] * config.num_samples
+        self._cancelled = threading.Event()
+        self._done = threading.Event()
+
+    # --- the viewer's side ---
+
+    def take(self) -> list[Piece]:
+        """All pieces that arrived since the last call, in order."""
+        pieces = []
+        while self._pieces:
+            pieces.append(self._pieces.popleft())
+        return pieces
+
+    def text(self, sample: int = 0) -> str:
+        """All of one sample so far."""
+        return self._texts[sample]
+
+    @property
+    def done(self) -> bool:
+        """True once nothing more will be put; `take` may still hold the last pieces."""
+        return self._done.is_set()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the answer is complete (for scripts and tests; screens poll)."""
+        return self._done.wait(timeout)
+
+    # --- the sampler's side ---
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def put(self, sample: int, text: str, n_tokens: int = 1) -> None:
+        self.n_tokens += n_tokens
+        if text:
+            self._texts[sample] += text
+            self._pieces.append(Piece(sample, text))
+
+    def finish(self, reason: FinishReason, error: str | None = None) -> None:
+        self.finish_reason, self.error = reason, error
+        self._done.set()

@@ -1,0 +1,37 @@
+"""A run's past as its directory tells it: metrics and events, followed while they grow."""
+
+from __future__ import annotations
+
+from minigpt_core.rundir import RunDir
+from minigpt_core.runlog import Tail
+from minigpt_core.series import Series
+from minigpt_core.status import Event, MetricsRow
+
+
+class RunHistory:
+    """Reads what is new at each `refresh`; the same for a run that trains here, trains elsewhere, or has ended."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.series = Series()
+        self.events: list[Event] = []
+        self.last: MetricsRow | None = None
+        """The newest metrics row."""
+        self._metrics = Tail(run.metrics, MetricsRow)
+        self._events = Tail(run.events, Event)
+        self._generation = 0
+
+    def refresh(self) -> None:
+        rows = self._metrics.read()
+        if self._metrics.generation != self._generation:  # a resume cut the file: it is read again from the start
+            self._generation = self._metrics.generation
+            self.series.clear()
+            self.last = None
+        for row in rows:
+            self.series.append(row)
+        if rows:
+            self.last = rows[-1]
+        self.events += self._events.read()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._events.close()

@@ -1,0 +1,147 @@
+"""Threads that look at the weights of this moment: one answers prompts, one computes attention.
+
+Each has a replica of its own, computes with one CPU thread, and draws from generators of its own, so training notices
+nothing. They wait for weights, and load torch, only when first asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.errors import UserError
+from minigpt_core.generation import Generation
+from minigpt_core.status import AttentionFrame, Stamp
+from minigpt_core.weights import WeightSource
+
+if TYPE_CHECKING:
+    from minigpt_core.model import GPT
+
+RESTS = 50
+"""The probe rests this many times as long as its last run took: it may cost training at most 2 % of one core."""
+
+
+def make_replica(source: WeightSource) -> GPT:
+    """A replica for the calling thread, which becomes a computing thread by it."""
+    replica = source.replica()
+    from minigpt_core.devices import enter_thread
+
+    enter_thread(str(replica.token_embedding.weight.device), threads=1, own_stream=True)
+    return replica.use_attention("fused")
+
+
+class Sampler:
+    """Answers prompts one after another, each from one snapshot of the weights.
+
+    Args:
+        on_answer: told of every complete answer, from the sampler's thread.
+    """
+
+    def __init__(self, source: WeightSource, on_answer: Callable[[Generation], None] = lambda _: None) -> None:
+        self._source, self._on_answer = source, on_answer
+        self._queue: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._current: Generation | None = None
+        self._replica: GPT | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._thread.start()
+
+    def generate(self, prompt: str, config: SampleConfig) -> Generation:
+        generation = Generation(prompt, config)
+        self._queue.put(generation)
+        return generation
+
+    def close(self) -> None:
+        self._closed = True
+        if (current := self._current) is not None:
+            current.cancel()
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (generation := self._queue.get()) is not None and not self._closed:
+            self._current = generation
+            try:
+                self._answer(generation)
+                self._on_answer(generation)
+            except UserError as error:
+                generation.finish("failed", str(error))
+            except Exception as error:  # one request fails, the next may not
+                first = (str(error) or type(error).__name__).splitlines()[0]
+                generation.finish("failed", f"sampling failed: {first}")
+            self._current = None
+
+    def _answer(self, generation: Generation) -> None:
+        if self._replica is None:
+            self._replica = make_replica(self._source)
+        from minigpt_core.sampler import answer, encode_prompt, fresh_seed
+
+        if generation.cancelled:
+            generation.finish("cancelled")
+            return
+        tokens, generation.warnings = encode_prompt(self._source.tokenizer, generation.prompt)
+        seed = fresh_seed() if generation.config.seed is None else generation.config.seed
+        stamp = self._source.snapshot(self._replica)
+        generation.stamp = msgspec.structs.replace(stamp, seed=seed)
+        answer(generation, self._replica, self._source.tokenizer, tokens, seed)
+
+
+class Probe:
+    """Keeps the newest attention frame of the watched text, as long as somebody asks for it."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+        self._text: str | None = None
+        self._frame: AttentionFrame | None = None
+        self._shown: tuple[str | None, int] | None = None
+        """The text and step of the newest frame."""
+        self._asked, self._hurry = threading.Event(), threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
+        self._thread.start()
+
+    def watch(self, text: str | None) -> None:
+        """Choose the text; None is the source's own."""
+        self._text = text
+        self._hurry.set()
+
+    def frame(self) -> AttentionFrame | None:
+        """The newest frame; asking keeps it fresh."""
+        self._asked.set()
+        return self._frame
+
+    def close(self) -> None:
+        self._closed = True
+        self._asked.set()
+        self._hurry.set()
+
+    def _run(self) -> None:
+        replica = None
+        with contextlib.suppress(UserError):  # no weights: the session's status says why
+            while self._asked.wait() and not self._closed:
+                self._asked.clear()
+                if replica is None:
+                    replica = make_replica(self._source)
+                if self._shown == (self._text, self._source.step):
+                    continue
+                self._hurry.clear()
+                started = time.perf_counter()
+                self._look(replica, self._text)
+                self._hurry.wait(RESTS * (time.perf_counter() - started))
+
+    def _look(self, replica: GPT, text: str | None) -> None:
+        from minigpt_core.probe import attention_maps
+
+        tokenizer = self._source.tokenizer
+        tokens = tokenizer.encode(self._source.probe_text() if text is None else text).tolist()
+        tokens = tokens[: replica.config.seq_len] or [0]
+        stamp: Stamp = self._source.snapshot(replica)
+        weights = attention_maps(replica, tokens)  # (L, H, T, T)
+        self._frame = AttentionFrame(stamp, tokenizer.token_labels(tokens), weights)
+        self._shown = (text, stamp.step)

@@ -1,0 +1,207 @@
+"""Metrics kept for drawing: any range of a million points as a few hundred, without losing a spike."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+
+from minigpt_core.config import lookup
+from minigpt_core.status import Envelope, MetricsRow
+
+FACTOR = 4
+"""Blocks of one level that make a block of the next."""
+CHUNK = FACTOR**4
+"""Points between two updates of the levels: enough for NumPy to pay off, few enough to scan."""
+LOW, HIGH, SUM, COUNT, FIRST, LAST = range(6)
+"""Rows of a block array: extremes, sum and number of the finite values; first and last step."""
+
+METRICS = (*(name for name in MetricsRow.__struct_fields__ if name != "step"), "smoothed")
+"""All series of a run: the fields of a metrics row, and the smoothed training loss."""
+
+
+class Pyramid:
+    """One metric over steps. Level 0 is the points, a block of level k sums up 4**k of them.
+
+    Appending is amortised O(1), and an envelope costs O(buckets) however many points it covers.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._steps = np.empty(CHUNK, dtype=np.int64)
+        self._values = np.empty(CHUNK, dtype=np.float64)
+        self._levels: list[np.ndarray] = []
+        """Levels 1, 2, ...: (6, capacity) float64, of which `_filled` blocks are complete."""
+        self._filled: list[int] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def last(self) -> float:
+        """The newest value, finite or not; there must be one."""
+        return float(self._values[self._size - 1])
+
+    def append(self, step: int, value: float) -> None:
+        """Add a point. NaN and infinity are kept as gaps.
+
+        Raises:
+            ValueError: the step is before the last one.
+        """
+        if self._size and step < self._steps[self._size - 1]:
+            raise ValueError(f"step {step} comes after step {self._steps[self._size - 1]}")
+        if self._size == len(self._steps):
+            self._steps = _doubled(self._steps)
+            self._values = _doubled(self._values)
+        self._steps[self._size] = step
+        self._values[self._size] = value
+        self._size += 1
+        if self._size % CHUNK == 0:
+            self._build()
+
+    def envelope(self, lo: int | None, hi: int | None, buckets: int) -> Envelope:
+        """The points with lo <= step <= hi in at most `buckets` buckets of equal width in steps; no empty ones.
+
+        Every point counts in exactly one bucket. At a bucket's edge a point may count in the neighbour, at most a
+        quarter of a bucket away where points are evenly spaced.
+        """
+        steps = self._steps[: self._size]
+        first = 0 if lo is None else int(np.searchsorted(steps, lo, "left"))
+        last = self._size if hi is None else int(np.searchsorted(steps, hi, "right"))
+        if first >= last or buckets < 1:
+            return Envelope(*np.empty((4, 0)))
+        n = last - first
+        level = 0
+        while level < len(self._levels) and n >= FACTOR ** (level + 2) * buckets:
+            level += 1
+        blocks = np.concatenate(self._cover(first, last, level), axis=1)
+        if n <= buckets:
+            starts = np.arange(n)
+        else:
+            left = steps[first] if lo is None else lo
+            right = steps[last - 1] if hi is None else hi
+            middle = (blocks[FIRST] + blocks[LAST]) / 2
+            bucket = np.clip((middle - left) * (buckets / max(right - left, 1)), 0, buckets - 1).astype(np.int64)
+            starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        total, count = np.add.reduceat(blocks[SUM : COUNT + 1], starts, axis=1)
+        low, high = np.fmin.reduceat(blocks[LOW], starts), np.fmax.reduceat(blocks[HIGH], starts)
+        mean = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
+        ends = np.append(starts[1:], blocks.shape[1]) - 1
+        # Rounding may carry a mean past its own extremes.
+        return Envelope((blocks[FIRST, starts] + blocks[LAST, ends]) / 2, low, high, np.clip(mean, low, high))
+
+    def _blocks(self, level: int, start: int, stop: int) -> np.ndarray:
+        """Blocks `start` to `stop` of a level: (6, stop - start) float64."""
+        if level:
+            return self._levels[level - 1][:, start:stop]
+        values, steps = self._values[start:stop], self._steps[start:stop]
+        finite = np.isfinite(values)
+        value = np.where(finite, values, np.nan)
+        return np.stack([value, value, np.where(finite, values, 0.0), finite, steps, steps]).astype(np.float64)
+
+    def _cover(self, first: int, last: int, level: int) -> list[np.ndarray]:
+        """The points `first` to `last` as whole blocks of `level` and, at both ends, of the levels below."""
+        if level == 0:
+            return [self._blocks(0, first, last)]
+        size = FACTOR**level
+        start = -(-first // size)
+        stop = min(last // size, self._filled[level - 1])
+        if start >= stop:
+            return self._cover(first, last, level - 1)
+        return [
+            *self._cover(first, start * size, level - 1),
+            self._blocks(level, start, stop),
+            *self._cover(stop * size, last, level - 1),
+        ]
+
+    def _build(self) -> None:
+        """Sum up, level by level, the blocks that have become complete."""
+        below, level = self._size, 1
+        while (filled := below // FACTOR) > 0:
+            if level > len(self._levels):
+                self._levels.append(np.empty((6, CHUNK)))
+                self._filled.append(0)
+            done = self._filled[level - 1]
+            if filled > self._levels[level - 1].shape[1]:
+                self._levels[level - 1] = _doubled(self._levels[level - 1])
+            fours = self._blocks(level - 1, done * FACTOR, filled * FACTOR).reshape(6, filled - done, FACTOR)
+            target = self._levels[level - 1][:, done:filled]
+            target[LOW] = np.fmin.reduce(fours[LOW], axis=1)
+            target[HIGH] = np.fmax.reduce(fours[HIGH], axis=1)
+            target[SUM : COUNT + 1] = fours[SUM : COUNT + 1].sum(axis=2)
+            target[FIRST], target[LAST] = fours[FIRST, :, 0], fours[LAST, :, -1]
+            self._filled[level - 1] = filled
+            below, level = filled, level + 1
+
+
+def _doubled(array: np.ndarray) -> np.ndarray:
+    """The array with room for twice as much along its last axis."""
+    return np.concatenate([array, np.empty_like(array)], axis=-1)
+
+
+class Smoother:
+    """Exponential moving average, corrected for its start at zero: s ← βs + (1−β)x, shown as s / (1−βᵗ)."""
+
+    def __init__(self, beta: float = 0.98) -> None:
+        self.beta = beta
+        self._sum = 0.0
+        self._weight = 0.0
+        """1 − βᵗ after t values."""
+
+    @property
+    def value(self) -> float | None:
+        """The average so far; None before the first finite value."""
+        return self._sum / self._weight if self._weight else None
+
+    def update(self, x: float) -> None:
+        """Take in a value; one that is not finite changes nothing."""
+        if math.isfinite(x):
+            self._sum = self.beta * self._sum + (1 - self.beta) * x
+            self._weight = self.beta * self._weight + (1 - self.beta)
+
+
+class Series:
+    """All metrics of a run, each a pyramid. One thread may append while another draws."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the run's metrics were cut and are read again."""
+        with self._lock:
+            self._pyramids = {name: Pyramid() for name in METRICS}
+            self._smoother = Smoother()
+            self._last_step = -1
+
+    def append(self, row: MetricsRow) -> None:
+        """Add a logged step. A row from before the newest one cannot be drawn in order and is left out."""
+        with self._lock:
+            if row.step < self._last_step:
+                return
+            self._last_step = row.step
+            for name, pyramid in self._pyramids.items():
+                if name == "smoothed":
+                    continue
+                value = getattr(row, name)
+                if value is not None:
+                    pyramid.append(row.step, value)
+            self._smoother.update(row.train_loss)
+            if math.isfinite(row.train_loss) and self._smoother.value is not None:
+                self._pyramids["smoothed"].append(row.step, self._smoother.value)
+
+    def last(self, metric: str) -> float | None:
+        """The newest value of a metric; None while it has none."""
+        with self._lock:
+            pyramid = lookup(self._pyramids, metric, "metric")
+            return pyramid.last if len(pyramid) else None
+
+    def envelope(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
+        """A metric between two steps (both included, None for the ends) in at most `buckets` points.
+
+        Raises:
+            UsageError: there is no such metric.
+        """
+        with self._lock:
+            return lookup(self._pyramids, metric, "metric").envelope(lo, hi, buckets)

@@ -1,0 +1,205 @@
+"""Plain types that cross threads, sockets and files: what a run is doing, what it logged, what may be asked of it.
+
+No torch here: a viewer on a login node, or a screen before torch is loaded, needs these and nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+Phase = Literal["starting", "training", "evaluating", "paused", "saving", "done", "stopped", "failed"]
+FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})
+
+
+class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One logged step, one line of `metrics.jsonl`. Losses are in nats a token."""
+
+    step: int
+    """Optimizer steps completed."""
+    epoch: float
+    tokens: int
+    """Tokens trained on so far."""
+    time: float
+    """Seconds of training so far, earlier sittings of a resumed run included, pauses not."""
+    lr: float
+    train_loss: float
+    """Mean over the steps since the row before."""
+    grad_norm: float
+    """Global gradient norm before clipping; mean over the steps since the row before."""
+    clipped: float
+    """Share of those steps whose gradient was clipped, 0 to 1."""
+    tok_s: float
+    """Tokens a second."""
+    val_loss: float | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that happened, one line of `events.jsonl`: a save, a pause, a sample, a warning."""
+
+    kind: Literal["info", "warning", "error", "save", "pause", "resume", "lr", "sample", "resumed", "done"]
+    step: int
+    time: float
+    """Seconds since 1970."""
+    message: str
+    """One line for people."""
+    data: dict[str, Any] = {}
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The run at one moment. The engine replaces it atomically; everyone else reads it whenever they like."""
+
+    phase: Phase = "starting"
+    message: str = ""
+    """What the phase is busy with ("loading torch", "evaluating 40 %"), or why it failed: one line."""
+    name: str = ""
+    run_dir: str = ""
+    device: str = ""
+    precision: str = ""
+    n_params: int = 0
+    step: int = 0
+    total_steps: int | None = None
+    """None until `--minutes` has measured how many fit."""
+    epoch: float = 0.0
+    tokens: int = 0
+    train_loss: float | None = None
+    smoothed_loss: float | None = None
+    val_loss: float | None = None
+    val_step: int | None = None
+    best_val_loss: float | None = None
+    best_step: int | None = None
+    final_val_loss: float | None = None
+    """Over the whole validation split, once the run has ended."""
+    lr: float = 0.0
+    lr_scale: float = 1.0
+    grad_norm: float | None = None
+    clipped: float = 0.0
+    tok_s: float = 0.0
+    elapsed: float = 0.0
+    """Seconds of training, pauses not counted."""
+    saved_step: int | None = None
+    saved_at: float | None = None
+    """Seconds since 1970."""
+
+    @property
+    def finished(self) -> bool:
+        return self.phase in FINISHED
+
+    @property
+    def progress(self) -> float | None:
+        """0 to 1, or None while the number of steps is unknown."""
+        return None if not self.total_steps else min(1.0, self.step / self.total_steps)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds of training still to go at the present pace."""
+        if not self.total_steps or not self.step or self.finished:
+            return None
+        remaining = (self.total_steps - self.step) * self.tokens / self.step
+        return remaining / self.tok_s if self.tok_s else None
+
+
+# --- commands: what a viewer may do to a run. The trainer obeys them at its next boundary. ---
+
+
+class Command(msgspec.Struct, frozen=True, tag=True):
+    """Base of all commands; the class name is the tag on the wire."""
+
+
+class Pause(Command, frozen=True):
+    pass
+
+
+class Resume(Command, frozen=True):
+    pass
+
+
+class StepOnce(Command, frozen=True):
+    """While paused: train one step and pause again."""
+
+
+class Save(Command, frozen=True):
+    pass
+
+
+class ScaleLearningRate(Command, frozen=True):
+    """Multiply the whole schedule from the next step on; part of the run, so it is logged."""
+
+    factor: float
+
+
+class Stop(Command, frozen=True):
+    """Save and end the run early; it can be resumed."""
+
+
+# --- what a request brings back ---
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Which weights an answer came from: one answer, one step's weights."""
+
+    step: int
+    val_loss: float | None = None
+    val_step: int | None = None
+    """The step at which `val_loss` was measured: it may be older than the weights."""
+    seed: int = 0
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Newly generated text of one sample."""
+
+    sample: int
+    text: str
+
+
+class AttentionFrame:
+    """Attention of one snapshot on one text.
+
+    Attributes:
+        stamp: the weights it came from.
+        tokens: T labels, the text of each token.
+        weights: (n_layers, num_heads, T, T) float32, rows are queries, columns keys, each row sums to 1.
+    """
+
+    __slots__ = ("stamp", "tokens", "weights")
+
+    def __init__(self, stamp: Stamp, tokens: tuple[str, ...], weights: np.ndarray) -> None:
+        self.stamp = stamp
+        self.tokens = tokens
+        self.weights = weights
+
+
+class Envelope:
+    """A metric over a range of steps, reduced to at most `buckets` points for drawing.
+
+    Attributes:
+        step: (n,) float64, the middle step of each bucket.
+        low, high, mean: (n,) float64; non-finite values are left out, a bucket of nothing else is NaN.
+    """
+
+    __slots__ = ("high", "low", "mean", "step")
+
+    def __init__(self, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray) -> None:
+        self.step = step
+        self.low = low
+        self.high = high
+        self.mean = mean
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """Live readings of the machine; the only thing on screen that is not in the run directory."""
+
+    cpu_percent: float = 0.0
+    """Of this process; 100 is one core."""
+    memory_bytes: int = 0
+    """Resident memory of this process."""
+    gpu_name: str | None = None
+    gpu_percent: float | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_memory_total: int | None = None
+    gpu_celsius: float | None = None

@@ -1,0 +1,233 @@
+"""Tokenizers: text to token ids and back. `Tokenizer` is what the rest of the program may ask of one.
+
+The protocol is wide enough for byte-level and merged vocabularies: a token need not be whole characters, so
+text that arrives token by token goes through a `Decoder`, which holds back what is not yet a character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from minigpt_core.config import lookup
+from minigpt_core.errors import UsageError
+
+UNKNOWN_CHAR = "\N{REPLACEMENT CHARACTER}"
+"""How an unknown token is shown, and what stands for bytes that form no character."""
+
+CHUNK = 1 << 20
+"""Characters converted at a time: the UTF-32 copy of a long text stays small."""
+
+TokenIds = Sequence[int] | np.ndarray
+
+
+class Decoder(Protocol):
+    """Turns a stream of tokens into text; never shows half a character."""
+
+    def feed(self, ids: TokenIds) -> str:
+        """The text that `ids` complete, which may be none."""
+
+    def flush(self) -> str:
+        """What is still held back, at the end of the stream; the decoder can then be used afresh."""
+
+
+class Tokenizer(Protocol):
+    """Immutable, so any thread may use it. Ids are 0 ... vocab_size - 1."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """(n_tokens,) int64. Takes any text; each tokenizer says what it does with the characters in `unknown`."""
+
+    def decode(self, ids: TokenIds) -> str:
+        """The text of any sequence of ids; bytes that form no character become U+FFFD.
+
+        Raises:
+            UsageError: an id outside the vocabulary.
+        """
+
+    def decoder(self) -> Decoder:
+        """For streaming: the pieces of `feed` and `flush`, joined, equal `decode` of all the ids."""
+
+    def token_labels(self, ids: TokenIds) -> tuple[str, ...]:
+        """One text a token, as it is (white space included), for axes and tables.
+
+        Raises:
+            UsageError: an id outside the vocabulary.
+        """
+
+    def unknown(self, text: str) -> tuple[str, ...]:
+        """The characters of `text` outside the vocabulary, each once, in order of appearance."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `type` names the kind of tokenizer."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            UsageError: the values are no tokenizer of this kind.
+        """
+
+
+@dataclass(frozen=True)
+class CharTokenizer:
+    """One token a character: ids follow the order of `characters`.
+
+    With `has_unknown` the last character is U+FFFD and is the unknown token. A character outside the vocabulary is
+    encoded as the unknown token where there is one, else it is left out; `unknown` tells which ones, to warn of them.
+
+    Raises:
+        UsageError: no characters, or one of them twice.
+    """
+
+    characters: str
+    has_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.characters:
+            raise UsageError("a character vocabulary needs at least one character")
+        if len(self._ids) != len(self.characters):
+            twice = next(c for c in self.characters if self.characters.count(c) > 1)
+            raise UsageError(f"the character vocabulary holds {twice!r} more than once")
+        if self.has_unknown and self.characters[-1] != UNKNOWN_CHAR:
+            raise UsageError(f"the unknown token must be the last character, U+FFFD, not {self.characters[-1]!r}")
+
+    @classmethod
+    def from_text(cls, text: str, vocab_size: int | None = None) -> CharTokenizer:
+        """The sorted characters of `text`.
+
+        With `vocab_size`, at most that many tokens: the `vocab_size` - 1 most frequent characters (of equally
+        frequent ones, those first in Unicode) and always an unknown token, so no prompt loses a character.
+
+        Raises:
+            UsageError: an empty text, or a `vocab_size` below 2.
+        """
+        if not text:
+            raise UsageError("the text is empty; a character vocabulary needs at least one character")
+        counts = _count_codes(text)
+        codes = np.flatnonzero(counts)
+        if vocab_size is None:
+            return cls(_to_text(codes))
+        if vocab_size < 2:
+            raise UsageError(f"vocab_size={vocab_size}: need at least 2, one character and the unknown token")
+        codes = codes[codes != ord(UNKNOWN_CHAR)]
+        by_frequency = np.argsort(-counts[codes], kind="stable")
+        return cls(_to_text(np.sort(codes[by_frequency[: vocab_size - 1]])) + UNKNOWN_CHAR, has_unknown=True)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        ids = np.empty(len(text), np.int64)
+        done = 0
+        for codes in _code_chunks(text):
+            # Codes past the table's end read its last entry, which stands for every character outside the vocabulary.
+            np.take(self._id_of_code, codes, mode="clip", out=ids[done : done + len(codes)])
+            done += len(codes)
+        if not self.has_unknown and len(ids) and ids.min() < 0:
+            ids = ids[ids >= 0]
+        return ids
+
+    def decode(self, ids: TokenIds) -> str:
+        return _to_text(self._codes[self._checked(ids)])
+
+    def decoder(self) -> Decoder:
+        return _WholeCharacters(self)
+
+    def token_labels(self, ids: TokenIds) -> tuple[str, ...]:
+        return tuple(self.decode(ids))
+
+    def unknown(self, text: str) -> tuple[str, ...]:
+        return tuple(c for c in dict.fromkeys(text) if c not in self._ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"type": "char", "characters": self.characters, "has_unknown": self.has_unknown}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CharTokenizer:
+        match dict(values):
+            case {"type": "char", "characters": str(characters), "has_unknown": bool(has_unknown), **rest} if not rest:
+                return cls(characters, has_unknown)
+        found = ", ".join(f"{name}: {type(value).__name__}" for name, value in values.items())
+        raise UsageError(
+            f"not a character tokenizer: needs type, characters and has_unknown, found {found or 'nothing'}"
+        )
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {char: i for i, char in enumerate(self.characters)}
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        """(vocab_size,) the Unicode code point of each id."""
+        return np.concatenate(list(_code_chunks(self.characters)))
+
+    @cached_property
+    def _id_of_code(self) -> np.ndarray:
+        """(largest code point + 2,) int64: the id of each code point, with -1 or the unknown id for the others."""
+        table = np.full(int(self._codes.max()) + 2, self.vocab_size - 1 if self.has_unknown else -1, np.int64)
+        table[self._codes] = np.arange(self.vocab_size)
+        return table
+
+    def _checked(self, ids: TokenIds) -> np.ndarray:
+        array = np.asarray(ids, np.int64)
+        outside = array[(array < 0) | (array >= self.vocab_size)]
+        if len(outside):
+            raise UsageError(f"token id {outside[0]} is outside the vocabulary of {self.vocab_size} tokens")
+        return array
+
+
+@dataclass(frozen=True)
+class _WholeCharacters:
+    """The decoder of a tokenizer whose every token is whole characters: there is nothing to hold back."""
+
+    tokenizer: Tokenizer
+
+    def feed(self, ids: TokenIds) -> str:
+        return self.tokenizer.decode(ids)
+
+    def flush(self) -> str:
+        return ""
+
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {"char": CharTokenizer}
+"""Every kind of tokenizer, by the `type` in its dict."""
+
+
+def load_tokenizer(values: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that `to_dict` described, whatever its kind.
+
+    Raises:
+        UsageError: an unknown kind, or values that do not fit it.
+    """
+    return lookup(TOKENIZERS, str(values.get("type")), "tokenizer type").from_dict(values)
+
+
+def _code_chunks(text: str) -> Iterator[np.ndarray]:
+    """The code points of `text`, uint32, `CHUNK` at a time.
+
+    Lone surrogates pass: that is how Python hands over command-line bytes that are not UTF-8.
+    """
+    for start in range(0, len(text), CHUNK):
+        yield np.frombuffer(text[start : start + CHUNK].encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+
+
+def _count_codes(text: str) -> np.ndarray:
+    """How often each code point occurs in `text`."""
+    counts = np.zeros(0x110000, np.int64)
+    for codes in _code_chunks(text):
+        chunk = np.bincount(codes)
+        counts[: len(chunk)] += chunk
+    return counts
+
+
+def _to_text(codes: np.ndarray) -> str:
+    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

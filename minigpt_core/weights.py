@@ -1,0 +1,81 @@
+"""Where a replica's weights come from: a run that trains in this process (`Engine`), or a checkpoint on disk."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from minigpt_core.plan import validation_text
+from minigpt_core.rundir import RunDir
+from minigpt_core.status import Stamp
+from minigpt_core.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from minigpt_core.model import GPT
+
+
+class WeightSource(Protocol):
+    """Gives copies of weights, once there are any."""
+
+    @property
+    def step(self) -> int:
+        """Whose step the weights are at this moment."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def replica(self) -> GPT:
+        """Wait until there are weights, then make a model of their shape, on their device, to copy them into.
+
+        Raises:
+            UserError: there will be no weights; the message says why.
+        """
+
+    def snapshot(self, into: GPT) -> Stamp:
+        """Copy the weights of this moment and say which step's they are."""
+
+    def probe_text(self) -> str:
+        """What to look at when nobody chose a text: the beginning of the validation split."""
+
+
+class StoredWeights:
+    """The weights of a checkpoint, loaded by the thread that asks first.
+
+    Attributes:
+        state: progress at the checkpoint (`TrainState` as a dict), once loaded.
+    """
+
+    def __init__(self, run: RunDir, path: Path) -> None:
+        self.run, self.path = run, path
+        self.state: dict = {}
+        self._lock = threading.Lock()
+        self._model: GPT | None = None
+
+    @property
+    def step(self) -> int:
+        return self.state.get("step", 0)
+
+    def load(self) -> GPT:
+        from minigpt_core.checkpoint import load, load_model
+        from minigpt_core.tokenizer import load_tokenizer
+
+        with self._lock:
+            if self._model is None:
+                saved = load(self.path)
+                self.tokenizer = load_tokenizer(saved["tokenizer"])
+                self.state = saved["state"]
+                self._model = load_model(saved, self.path)
+            return self._model
+
+    def replica(self) -> GPT:
+        from minigpt_core.model import GPT
+
+        return GPT.empty(self.load().config)
+
+    def snapshot(self, into: GPT) -> Stamp:
+        into.copy_weights(self.load())
+        return Stamp(step=self.step, val_loss=self.state["val_loss"], val_step=self.state["val_step"])
+
+    def probe_text(self) -> str:
+        return validation_text(self.run, self.load().config.seq_len) or "The quick brown fox jumps over the lazy dog."

@@ -1,0 +1,52 @@
+"""The Session protocol: all that a screen may ask of a run, wherever that run lives.
+
+`LocalSession` answers from an engine in this process or, for a finished run, from its directory. Screens and widgets
+know this protocol and the plain types of `minigpt_core.status`, and no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.generation import Generation
+from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Status
+
+
+class Session(Protocol):
+    """Every method returns at once: none waits for a training step, a disk or a link."""
+
+    trains: bool
+    """Whether there is a trainer to command; False on a finished run."""
+
+    def start(self) -> None:
+        """Begin loading torch and training. Called once, after the first frame is on the screen."""
+
+    def status(self) -> Status: ...
+
+    def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
+        """A metric (a field of `MetricsRow`) between two steps, at most `buckets` points."""
+
+    def events(self, after: int = 0) -> list[Event]:
+        """The events of the run from number `after` on."""
+
+    def send(self, command: Command) -> None:
+        """Ask the trainer to do something at its next boundary."""
+
+    def generate(self, prompt: str, config: SampleConfig) -> Generation:
+        """Sample from the weights of this moment; requests made before they exist wait for them."""
+
+    def watch(self, text: str | None) -> None:
+        """Choose the text whose attention is computed; None is the beginning of the validation split."""
+
+    def attention(self) -> AttentionFrame | None:
+        """The newest attention frame, or None while there is none."""
+
+    def reading(self) -> Reading:
+        """Live readings of the machine."""
+
+    def close(self) -> None:
+        """Stop training (it saves) and let go of everything; returns at once, `join` waits."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended and is saved; False if it has not by then."""

@@ -1,0 +1,26 @@
+"""Text and runs that the tests share. All text is made here or ships with Python."""
+
+import random
+
+import pytest
+
+WORDS = "the cat sat on a mat and the dog ran to a tree while birds sang in the old green garden".split()
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    """About 20 KB of simple sentences: quick to learn, the same every time."""
+    rng = random.Random(0)
+    lines = (" ".join(rng.choices(WORDS, k=rng.randint(4, 9))).capitalize() + ".\n" for _ in range(600))
+    return "".join(lines)
+
+
+@pytest.fixture
+def text_file(tmp_path, text):
+    path = tmp_path / "sentences.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+TINY = {"n_layers": 2, "num_heads": 2, "embed_dim": 32, "seq_len": 16}
+"""A model that trains a step in a few milliseconds."""

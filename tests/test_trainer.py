@@ -1,0 +1,134 @@
+"""The training loop on real text: it learns, counts, evaluates and resumes exactly."""
+
+import math
+
+import msgspec
+import pytest
+import torch
+
+from minigpt_core import CharTokenizer, ModelConfig, TrainConfig, Trainer
+from minigpt_core.errors import TrainingError, UserError
+from minigpt_core.model import GPT
+from minigpt_core.optim import learning_rate, parameter_groups
+from tests.conftest import TINY
+
+
+def make(text, **settings):
+    tokenizer = CharTokenizer.from_text(text)
+    model = {name: settings.pop(name) for name in ("dropout", "seq_len") if name in settings}
+    torch.manual_seed(1)
+    config = TrainConfig(**{"steps": 20, "batch_size": 4, "device": "cpu", "warmup_steps": 5, **settings})
+    return Trainer(GPT(ModelConfig(vocab_size=tokenizer.vocab_size, **TINY | model)), tokenizer, text, config)
+
+
+def test_it_learns(text):
+    trainer = make(text, steps=300, eval_every=100)
+    rows = list(trainer)
+    assert len(rows) == 300
+    assert rows[0].train_loss == pytest.approx(math.log(trainer.tokenizer.vocab_size), abs=0.2)
+    assert trainer.state.val_loss < 2.0
+    assert trainer.state.final_val_loss == pytest.approx(trainer.state.val_loss, abs=0.05)
+    assert [row.step for row in rows if row.val_loss is not None] == [100, 200, 300]
+
+
+def test_epochs_steps_and_minutes_say_how_long(text):
+    assert make(text, steps=7).state.total_steps == 7
+    trainer = make(text, steps=None, epochs=2)
+    rows = list(trainer)
+    assert rows[-1].epoch == pytest.approx(2, abs=0.01)
+    assert rows[-1].tokens == pytest.approx(2 * 0.9 * len(text), rel=0.01)
+
+    trainer = make(text, steps=None, minutes=0.05)
+    assert trainer.state.total_steps is None
+    rows = list(trainer)
+    assert trainer.state.total_steps == len(rows) >= 50
+
+
+def test_a_row_covers_the_steps_since_the_one_before(text):
+    every, third = list(make(text, steps=12, log_every=1)), list(make(text, steps=12, log_every=3))
+    assert [row.step for row in third] == [1, 3, 6, 9, 12]
+    for before, row in zip(third, third[1:], strict=False):
+        covered = [r.train_loss for r in every if before.step < r.step <= row.step]
+        assert row.train_loss == pytest.approx(sum(covered) / len(covered), abs=1e-5)
+
+
+def test_evaluation_repeats_itself_and_touches_nothing(text):
+    trainer = make(text, dropout=0.2)
+    next(iter(trainer))
+    state = torch.get_rng_state()
+    assert trainer.evaluate() == trainer.evaluate()
+    assert torch.equal(state, torch.get_rng_state())
+    assert trainer.model.training
+
+
+def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group(text):
+    model = make(text).model
+    groups = parameter_groups(model, 0.1)
+    ids = [id(p) for group in groups for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters())
+    for group in groups:
+        assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_the_schedule_warms_up_then_follows_a_cosine_to_its_floor():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10, min_lr_fraction=0.1)
+    rates = [learning_rate(step, 110, config) for step in range(111)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+    assert all(b <= a for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_gradients_are_clipped_and_the_norm_is_the_one_before(text):
+    rows = list(make(text, steps=5, grad_clip=0.01))
+    assert all(row.clipped == 1 and row.grad_norm > 0.01 for row in rows)
+    assert all(row.clipped == 0 for row in make(text, steps=5, grad_clip=0))
+
+
+def test_a_loss_that_is_not_finite_is_one_clear_line(text):
+    trainer = make(text, learning_rate=1e30, warmup_steps=0, grad_clip=0)
+    with pytest.raises(TrainingError, match="smaller --learning-rate") as error:
+        list(trainer)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_run_cut_in_two_is_the_same_run(text, dropout):
+    """Weights, optimizer, dropout's randomness, batches and rows continue to the bit, in the middle of an epoch."""
+    settings = {"steps": 30, "dropout": dropout, "log_every": 4, "eval_every": 10}
+    whole = make(text, **settings)
+    rows = list(whole)
+
+    first = make(text, **settings)
+    first.boundary = lambda trainer: trainer.stop() if trainer.state.step == 13 else None
+    list(first)
+    saved = first.snapshot()
+    torch.manual_seed(999)
+    second = make(text, **settings)
+    second.restore(saved)
+    later = list(second)
+
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+    def timeless(row):
+        return msgspec.structs.replace(row, time=0, tok_s=0)
+
+    assert [timeless(r) for r in later] == [timeless(r) for r in rows if r.step > 13]
+    assert second.state.final_val_loss == whole.state.final_val_loss
+
+
+def test_a_longer_resume_stretches_the_schedule(text):
+    first = make(text, steps=10)
+    list(first)
+    second = make(text, steps=20)
+    second.restore(first.snapshot())
+    rows = list(second)
+    assert [rows[0].step, rows[-1].step] == [11, 20]
+    assert rows[0].lr == learning_rate(10, 20, second.config) > first.config.learning_rate * 0.1
+
+
+def test_text_shorter_than_a_block_is_refused(text):
+    with pytest.raises(UserError, match="--seq-len"):
+        make(text[:200], seq_len=64)
