@@ -5,10 +5,13 @@ No torch here: a viewer on a login node, or a screen before torch is loaded, nee
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 Phase = Literal["starting", "training", "evaluating", "paused", "saving", "done", "stopped", "failed"]
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})

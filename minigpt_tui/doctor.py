@@ -1,0 +1,73 @@
+"""`minigpt-tui doctor`: what was found here, what would be chosen, and why."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_core import hardware
+from minigpt_tui import terminal as term
+from minigpt_tui.widgets.format import size
+
+
+def print_findings(color: str, ascii_only: bool) -> None:
+    """Three tables: machine, training, terminal."""
+    console = Console()
+    for title, rows in (
+        ("Machine", machine()),
+        ("Training", training()),
+        ("Terminal", terminal(term.inspect(color, ascii_only))),
+    ):
+        table = Table(
+            box=None, pad_edge=False, show_header=False, title=title, title_justify="left", title_style="bold"
+        )
+        table.add_column(style="bold", width=11)
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold", style="dim")
+        for name, value, reason in rows:
+            table.add_row(name, Text(value), Text(reason))
+        console.print(table)
+        console.print()
+
+
+def machine() -> list[tuple[str, str, str]]:
+    gpus, reason = hardware.gpus()
+    rows = [
+        ("cores", str(hardware.cpu_count()), "this process may use"),
+        ("memory", size(hardware.available_memory()), "free"),
+        ("cpu bf16", "yes" if hardware.cpu_has_bf16() else "no", "native matrix products"),
+    ]
+    for gpu in gpus:
+        rows.append((f"gpu {gpu.index}", gpu.name, f"{size(gpu.free_bytes)} of {size(gpu.total_bytes)} free"))
+    return rows if gpus else [*rows, ("gpu", "none", reason)]
+
+
+def training() -> list[tuple[str, str, str]]:
+    import torch
+
+    from minigpt_core.devices import survey
+    from minigpt_core.plan import count_parameters, decide_sizes
+
+    model, train, devices = decide_sizes(survey(), {}, {}, vocab_size=100)
+    rows = [("torch", torch.__version__, f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build")]
+    for name, reason in devices.reasons.items():
+        rows.append((name, str(getattr(devices, name)), reason))
+    sizes = f"{model.n_layers} layers, {model.num_heads} heads, {model.embed_dim} wide, context {model.seq_len}"
+    rows.append(("model", f"{count_parameters(model) / 1e6:.1f} M parameters", f"{sizes}, batch {train.batch_size}"))
+    return [*rows, ("warning", devices.warning, "")] if devices.warning else rows
+
+
+def terminal(found: term.Terminal) -> list[tuple[str, str, str]]:
+    where = "tmux" if os.environ.get("TMUX") else "ssh" if os.environ.get("SSH_CONNECTION") else "local"
+    copying = "tmux needs: set -s set-clipboard on" if where == "tmux" else "if the terminal allows OSC 52"
+    return [
+        ("app", "yes" if found.interactive else "no, headless", found.why_not_interactive),
+        ("colours", found.color, found.color_reason),
+        ("characters", "ASCII" if found.ascii else "UTF-8", found.ascii_reason),
+        ("clipboard", "OSC 52", copying),
+        ("python", sys.version.split()[0], sys.executable),
+    ]

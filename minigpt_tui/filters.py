@@ -1,0 +1,88 @@
+"""The last step before the terminal: the whole screen, borders and bars too, in plain ASCII or in 16 colours."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
+
+from minigpt_tui.widgets import palette
+
+GLYPHS = str.maketrans(
+    dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True))
+    | dict.fromkeys("─━═▔▀", "-")
+    | dict.fromkeys("│┃║▌▐▎▊", "|")
+    | dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┣┫┳┻╋", "+")
+    | dict.fromkeys("·∙", ".")
+    | dict.fromkeys("●◆■•", "*")
+    | dict.fromkeys("○◇□", "o")
+    | {"▶": ">", "▸": ">", "✓": "v", "✗": "x", "‖": "=", "↓": "v", "↑": "^", "→": ">", "←": "<", "⏎": "$", "␣": "_"}
+    | {"⇥": ">", "—": "-", "–": "-", "…": "~", "×": "x", "°": " ", "›": ">", "░": ":"}
+)
+
+
+@lru_cache(4096)
+def ascii_only(text: str) -> str:
+    """The same text in ASCII and exactly as wide. Braille dots become marks by their number."""
+    if text.isascii():
+        return text
+    text = text.translate(GLYPHS)
+    return text if text.isascii() else "".join(map(_ascii, text))
+
+
+def _ascii(character: str) -> str:
+    if character.isascii():
+        return character
+    if "\u2800" <= character <= "\u28ff":
+        dots = (ord(character) - 0x2800).bit_count()
+        return " .:*#"[(dots + 1) // 2]
+    return "?" * cell_len(character)
+
+
+ANSI = {
+    palette.BACKGROUND: "black",
+    palette.RAISED: "black",
+    palette.LINE: "bright_black",
+    palette.RAW: "bright_black",
+    palette.FAINT: "bright_black",
+    palette.MUTED: "white",
+    palette.TEXT: "white",
+    palette.BRIGHT: "bright_white",
+    palette.ACCENT: "bright_cyan",
+    palette.SECOND: "bright_yellow",
+    palette.WARN: "bright_magenta",
+    palette.BAD: "bright_red",
+}
+"""The theme in 16 colours; the nearest ones by distance would all be grey."""
+
+
+@lru_cache(4096)
+def in_16_colours(style: Style) -> Style:
+    def nearest(colour: RichColor | None) -> RichColor | None:
+        if colour is None or colour.triplet is None:
+            return None
+        return RichColor.parse(ANSI.get(colour.triplet.hex, colour.name))
+
+    return style + Style.from_color(nearest(style.color), nearest(style.bgcolor))
+
+
+class Ansi16Filter(LineFilter):
+    """Textual applies it to every line it is about to write."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            Segment(text, style if style is None else in_16_colours(style), control)
+            for text, style, control in segments
+        ]
+
+
+class AsciiFilter(LineFilter):
+    """Textual applies it to every line it is about to write."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(ascii_only(text), style, control) for text, style, control in segments]

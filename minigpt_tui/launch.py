@@ -1,0 +1,92 @@
+"""From a checked request to a screen, or to a headless run, and back to the shell with the right exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from minigpt_core.errors import UserError
+from minigpt_core.plan import Plan
+from minigpt_core.rundir import RunDir, find_run
+from minigpt_core.status import Status
+from minigpt_tui import terminal as term
+from minigpt_tui.local import LocalSession
+
+SWITCH_SECONDS = 0.0005
+"""How often Python looks whether another thread wants to run: a key press must not wait for a busy trainer."""
+
+
+def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_stdin: bool) -> int:
+    """Train a planned run in the app or, without a terminal to draw on, headless."""
+    if text_on_stdin and not headless:
+        term.keyboard_from_tty()
+    try:
+        terminal = term.inspect(color, ascii_only)
+    except UserError:
+        plan.discard()
+        raise
+    if headless or not terminal.interactive:
+        from minigpt_tui import headless as plain
+
+        if not headless:
+            print(f"minigpt-tui: training headless, since {terminal.why_not_interactive}", file=sys.stderr)
+        status, received = plain.train(plan)
+        return farewell(plan.run, status, received)
+    session = LocalSession.training(plan)
+    received = show(session, terminal, plan.run)
+    code = farewell(plan.run, session.status(), received)
+    leave_threads(session, code)
+    return code
+
+
+def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
+    """Open the app on a finished run."""
+    run = find_run(ref, Path(out))
+    checkpoint = Path(ref) if ref is not None and Path(ref).is_file() else run.checkpoint
+    if not checkpoint.is_file():
+        raise UserError(f"run {run.name!r} has no checkpoint to talk to; train one with: minigpt-tui train")
+    terminal = term.inspect(color, ascii_only)
+    if not terminal.interactive:
+        raise UserError(f"chat needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui generate")
+    session = LocalSession.finished(run, checkpoint)
+    received = show(session, terminal, run)
+    code = 128 + received if received else 0
+    leave_threads(session, code)
+    return code
+
+
+def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | None:
+    """Run the app until the user leaves; returns the signal that ended it, if one did."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with term.protect_screen(run.train_log):
+        from minigpt_tui.app import MiniGPTApp
+
+        app = MiniGPTApp(session, terminal)
+        app.run()
+    if app.return_code and not app.failure and app.signal_received is None:
+        raise UserError(f"the app failed; the traceback is in {str(run.train_log)!r}, and the run is as last saved")
+    return app.signal_received
+
+
+def farewell(run: RunDir, status: Status, received: int | None) -> int:
+    """Say how it ended and how to go on; the exit code."""
+    if status.phase == "failed":
+        raise UserError(status.message)
+    place = shlex.quote(str(run.path))
+    if status.final_val_loss is not None:
+        print(f"final_val_loss {status.final_val_loss:.4f}")
+    if status.phase == "done":
+        print(f"done at step {status.step:,}. Talk to it: minigpt-tui chat {place}")
+    elif run.checkpoint.is_file():
+        print(f"saved at step {status.saved_step or status.step:,}. Go on: minigpt-tui train --resume {place}")
+    return 128 + received if received else 0
+
+
+def leave_threads(session: LocalSession, code: int) -> None:
+    """Leave without Python's own goodbye if a thread is still in native code, which that would tear down under it."""
+    if not session.join(0):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

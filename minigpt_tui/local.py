@@ -1,0 +1,144 @@
+"""`LocalSession`: a run in this process, training under an engine or finished and opened from its directory."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import msgspec
+from minigpt_core.hardware import Monitor
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.engine import Engine
+from minigpt_core.errors import UserError
+from minigpt_core.generation import Generation
+from minigpt_core.history import RunHistory
+from minigpt_core.observers import Probe, Sampler
+from minigpt_core.plan import Plan, read_config
+from minigpt_core.rundir import RunDir
+from minigpt_core.runlog import RunLog
+from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Status, Stop
+from minigpt_core.weights import StoredWeights, WeightSource
+
+
+class LocalSession:
+    """Answers every screen's question from the run's directory, plus the engine's live status.
+
+    Use `LocalSession.training(plan)` or `LocalSession.finished(run, checkpoint)`.
+    """
+
+    def __init__(self, run: RunDir, source: WeightSource, engine: Engine | None, status: Status) -> None:
+        self.trains = engine is not None
+        self.run = run
+        self._source, self._engine, self._stored = source, engine, status
+        self._history = RunHistory(run)
+        self._log: RunLog | None = None
+        self._sampler = Sampler(source, self._keep)
+        self._probe = Probe(source)
+        self._monitor = Monitor()
+
+    @classmethod
+    def training(cls, plan: Plan) -> LocalSession:
+        engine = Engine(plan)
+        return cls(plan.run, engine, engine, engine.status())
+
+    @classmethod
+    def finished(cls, run: RunDir, checkpoint: Path) -> LocalSession:
+        """A run nobody trains: its charts, its weights, no steering."""
+        return cls(run, StoredWeights(run, checkpoint), None, stored_status(run))
+
+    def start(self) -> None:
+        if self._engine is not None:
+            self._engine.start()
+
+    def status(self) -> Status:
+        self._history.refresh()
+        status = self._stored if self._engine is None else self._engine.status()
+        smoothed = self._history.series.last("smoothed")
+        last = self._history.last
+        if self._engine is None and last is not None:
+            status = msgspec.structs.replace(
+                status,
+                step=last.step,
+                epoch=last.epoch,
+                tokens=last.tokens,
+                train_loss=last.train_loss,
+                lr=last.lr,
+                grad_norm=last.grad_norm,
+                clipped=last.clipped,
+                tok_s=last.tok_s,
+                elapsed=last.time,
+            )
+        return msgspec.structs.replace(status, smoothed_loss=smoothed)
+
+    def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
+        return self._history.series.envelope(metric, lo, hi, buckets)
+
+    def events(self, after: int = 0) -> list[Event]:
+        return self._history.events[after:]
+
+    def send(self, command: Command) -> None:
+        if self._engine is not None:
+            self._engine.send(command)
+
+    def generate(self, prompt: str, config: SampleConfig) -> Generation:
+        return self._sampler.generate(prompt, config)
+
+    def watch(self, text: str | None) -> None:
+        self._probe.watch(text)
+
+    def attention(self) -> AttentionFrame | None:
+        return self._probe.frame()
+
+    def reading(self) -> Reading:
+        return self._monitor.reading()
+
+    def close(self) -> None:
+        self._sampler.close()
+        self._probe.close()
+        self.send(Stop())
+
+    def join(self, timeout: float | None = None) -> bool:
+        return self._engine is None or self._engine.join(timeout)
+
+    def _keep(self, generation: Generation) -> None:
+        """Write an answer to the run's events; a run that cannot be written loses nothing but this line."""
+        stamp = generation.stamp
+        if stamp is None:
+            return
+        text = generation.text()
+        event = Event(
+            kind="sample",
+            step=stamp.step,
+            time=time.time(),
+            message=f"sampled {generation.n_tokens} tokens after {generation.prompt[:40]!r}",
+            data={
+                "prompt": generation.prompt,
+                "answer": text,
+                "val_loss": stamp.val_loss,
+                "val_step": stamp.val_step,
+                "seed": stamp.seed,
+                "settings": generation.config.to_dict(),
+                "finish_reason": generation.finish_reason,
+            },
+        )
+        with contextlib.suppress(UserError):
+            if self._log is None:
+                self._log = RunLog(self.run)
+            self._log.event(event)
+
+
+def stored_status(run: RunDir) -> Status:
+    """What the directory says of a run that nobody trains here."""
+    try:
+        config = read_config(run)
+    except UserError as error:
+        return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path))
+    return Status(
+        phase="stopped",
+        name=run.name,
+        run_dir=str(run.path),
+        device=config["devices"]["device"],
+        precision=config["devices"]["precision"],
+    )

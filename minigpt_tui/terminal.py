@@ -1,0 +1,143 @@
+"""The terminal: what it can show, and care of its file descriptors while the app draws on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from minigpt_core.config import lookup
+from minigpt_core.errors import UserError
+
+Color = Literal["truecolor", "256", "16", "none"]
+
+DUMB = ("", "dumb", "unknown")
+TRUECOLOR_TERMS = ("alacritty", "foot", "ghostty", "kitty", "wezterm", "-direct")
+UTF8 = ("utf-8", "utf8")
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What was found, each with its reason in plain words.
+
+    Attributes:
+        interactive: whether a full-screen app may open.
+        why_not_interactive: the reason if not, to follow "since".
+        ascii: draw with ASCII characters only.
+    """
+
+    interactive: bool
+    why_not_interactive: str
+    color: Color
+    color_reason: str
+    ascii: bool
+    ascii_reason: str
+
+
+def inspect(color: str = "auto", ascii_only: bool = False) -> Terminal:
+    """Look at this process's terminal and environment.
+
+    Args:
+        color: "auto", or what to use whatever is found.
+
+    Raises:
+        UsageError: an unknown colour depth.
+    """
+    is_tty = {name: _is_tty(number) for number, name in enumerate(("standard input", "standard output"))}
+    return decide(os.environ, is_tty, color, ascii_only)
+
+
+def decide(env: Mapping[str, str], is_tty: Mapping[str, bool], color: str, ascii_only: bool) -> Terminal:
+    """`inspect`, as a pure function of what was found."""
+    lookup(dict.fromkeys(("auto", *get_args(Color))), color, "colour depth")
+    term = env.get("TERM", "")
+    why_not = next((f"{name} is not a terminal" for name, tty in is_tty.items() if not tty), "")
+    if not why_not and term in DUMB:
+        why_not = f"TERM={term} cannot draw a screen" if term else "TERM is not set"
+    depth, color_reason = (color, "asked for") if color != "auto" else _color(env)
+    plain, ascii_reason = (True, "asked for") if ascii_only else _ascii(env)
+    return Terminal(not why_not, why_not, depth, color_reason, plain, ascii_reason)  # type: ignore[arg-type]
+
+
+def _color(env: Mapping[str, str]) -> tuple[Color, str]:
+    term, colorterm = env.get("TERM", ""), env.get("COLORTERM", "").lower()
+    if env.get("NO_COLOR"):
+        return "none", "NO_COLOR is set"
+    if colorterm in ("truecolor", "24bit"):
+        return "truecolor", f"COLORTERM={colorterm}"
+    if any(name in term for name in TRUECOLOR_TERMS):
+        return "truecolor", f"TERM={term}"
+    if "256" in term:
+        return "256", f"TERM={term}, and SSH does not forward COLORTERM"
+    return ("none", f"TERM={term or '(not set)'}") if term in DUMB else ("16", f"TERM={term} promises no more")
+
+
+def _ascii(env: Mapping[str, str]) -> tuple[bool, str]:
+    name = "LC_ALL" if env.get("LC_ALL") else "LANG" if env.get("LANG") else "LC_CTYPE"
+    # Python itself may have set LC_CTYPE=C.UTF-8 (PEP 538) where LANG says C, so LC_CTYPE counts only without LANG.
+    value = env.get(name, "")
+    if not value:
+        return False, "no locale is set: UTF-8 assumed (--ascii if the screen shows rubbish)"
+    if any(mark in value.lower() for mark in UTF8):
+        return False, f"{name}={value}"
+    return True, f"{name}={value} is not UTF-8"
+
+
+def _is_tty(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def keyboard_from_tty() -> None:
+    """Standard input brought the text; from now on it is the keyboard, if this process has a terminal at all."""
+    try:
+        keyboard = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        return  # no terminal: `inspect` will find that out and say so
+    os.dup2(keyboard, 0)
+    os.close(keyboard)
+
+
+@contextmanager
+def protect_screen(log: Path) -> Iterator[None]:
+    """While the app runs, only the app writes to the screen; what anything else prints goes to `log`.
+
+    Native libraries write to descriptors 1 and 2, which are the screen. The app gets a duplicate of the screen's
+    descriptor under the names Textual's driver looks for, `sys.__stderr__` and `sys.__stdout__`.
+
+    Raises:
+        UserError: the log cannot be written.
+    """
+    try:
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise UserError(f"cannot write {str(log)!r}: {error.strerror}") from None
+    streams = sys.__stdout__, sys.__stderr__
+    _flush()
+    kept = os.dup(1), os.dup(2)
+    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    sys.__stdout__ = sys.__stderr__ = screen  # type: ignore[misc,assignment]
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        yield
+    finally:
+        _flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+        screen.close()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -1,0 +1,106 @@
+"""A scrolling column of text blocks that follows its end: the base of the transcript and the log."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from rich.text import Text
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+MAX_LINES = 4000
+"""Older blocks are let go beyond this; the run directory has them all."""
+
+
+class Feed(ScrollView, can_focus=True):
+    """Blocks wrap to the width. A change repaints only the lines that differ, unless the view must scroll."""
+
+    def __init__(self, *, id: str, classes: str = "pane") -> None:
+        super().__init__(id=id, classes=classes)
+        self._blocks: list[Text] = []
+        self._lines: list[Strip] = []
+        self._starts: list[int] = []
+        self._dropped = 0
+        self._wrapped_at = 0
+
+    def add(self, block: Text) -> int:
+        """Append a block; the number returned names it for `replace`."""
+        self._blocks.append(block)
+        self._starts.append(len(self._lines))
+        self._change(len(self._blocks) - 1)
+        self._trim()
+        return self._dropped + len(self._blocks) - 1
+
+    def replace(self, number: int, block: Text) -> None:
+        """Change a block; one that was let go is ignored."""
+        index = number - self._dropped
+        if 0 <= index < len(self._blocks):
+            self._blocks[index] = block
+            self._change(index)
+
+    def clear(self) -> None:
+        self._dropped += len(self._blocks)
+        self._blocks, self._lines, self._starts = [], [], []
+        self.virtual_size = Size(self._wrapped_at, 0)
+        self.refresh()
+
+    def _wrap(self, block: Text) -> list[Strip]:
+        width = max(1, self._wrapped_at)
+        console = self.app.console
+        return [Strip(list(line.render(console))) for line in block.wrap(console, width, tab_size=4)]
+
+    def _change(self, index: int) -> None:
+        """Wrap one block again and put its lines in the place of the old ones."""
+        if not self._wrapped_at:
+            return
+        following = self.is_vertical_scroll_end or self.max_scroll_y == 0
+        start = self._starts[index]
+        end = self._starts[index + 1] if index + 1 < len(self._starts) else len(self._lines)
+        old, new = self._lines[start:end], self._wrap(self._blocks[index])
+        self._lines[start:end] = new
+        grown = len(new) - (end - start)
+        for later in range(index + 1, len(self._starts)):
+            self._starts[later] += grown
+        if grown:
+            self.virtual_size = Size(self._wrapped_at, len(self._lines))
+            if following:
+                self.scroll_end(animate=False, immediate=True, x_axis=False)
+        top = self.scroll_offset.y
+        for y in range(start, len(self._lines) if grown else start + len(new)):
+            offset = y - start
+            if grown or offset >= len(old) or old[offset] != new[offset]:
+                self.refresh(Region(0, y - top, self.size.width, 1))
+
+    def _trim(self) -> None:
+        if len(self._lines) <= MAX_LINES:
+            return
+        n = min(bisect_right(self._starts, len(self._lines) - MAX_LINES), len(self._blocks) - 1)
+        cut = self._starts[n]
+        del self._blocks[:n], self._starts[:n], self._lines[:cut]
+        self._starts = [start - cut for start in self._starts]
+        self._dropped += n
+        self.virtual_size = Size(self._wrapped_at, len(self._lines))
+        self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.refresh()
+
+    def on_resize(self) -> None:
+        width = self.scrollable_content_region.width
+        if width == self._wrapped_at:
+            return
+        following = self.is_vertical_scroll_end or self.max_scroll_y == 0
+        self._wrapped_at = width
+        self._lines, self._starts = [], []
+        for block in self._blocks:
+            self._starts.append(len(self._lines))
+            self._lines += self._wrap(block)
+        self.virtual_size = Size(width, len(self._lines))
+        if following:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        style = self.visual_style.rich_style
+        row = y + self.scroll_offset.y
+        line = self._lines[row] if row < len(self._lines) else Strip([])
+        return line.crop(0, self.size.width).adjust_cell_length(self.size.width, style).apply_style(style)

@@ -1,0 +1,228 @@
+"""The loss chart: smoothed training loss over its faint raw envelope, and the validation points."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Protocol
+
+import numpy as np
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.strip import Strip
+
+from minigpt_core.status import Envelope
+from minigpt_tui.widgets.lines import Lines, strip
+from minigpt_tui.widgets.palette import ACCENT, BACKGROUND, FAINT, FAINT_STYLE, MUTED, RAW, SECOND
+
+SMOOTHING = 0.7
+"""Weight of the past in the running mean over the points on screen (about two a column)."""
+WAITING = "no loss yet"
+LEGEND = f"[{ACCENT}]━ train[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val[/]"
+MIN_SPAN = 20
+"""Steps: zooming in stops here."""
+
+
+class Series(Protocol):
+    """The one method of a session that the chart needs."""
+
+    def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope: ...
+
+
+def smooth(values: np.ndarray, beta: float = SMOOTHING) -> np.ndarray:
+    """Exponential running mean with the bias of its start removed: s ← βs + (1−β)x, divided by 1−βᵗ."""
+    out = np.empty(len(values))
+    total = 0.0
+    for t, value in enumerate(values, 1):
+        total = beta * total + (1 - beta) * float(value)
+        out[t - 1] = total / (1 - beta**t)
+    return out
+
+
+def nice_ticks(low: float, high: float, n: int) -> list[float]:
+    """At most about `n` round numbers between two bounds."""
+    if not high > low or n < 1:
+        return [low]
+    raw = (high - low) / n
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float, n: int) -> list[float]:
+    """Round numbers between two positive bounds for a logarithmic axis."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6), (1, 2, 5), (1,)):
+        ticks = [m * 10.0**d for d in decades for m in digits if low <= m * 10.0**d <= high]
+        if len(ticks) <= n:
+            break
+    return ticks or [low]
+
+
+class LossChart(Lines, can_focus=True):
+    """Draws with plotext, which is loaded with the first point so that it does not delay the first frame."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right_square_bracket", "zoom(0.5)", "zoom in", show=False),
+        Binding("left_square_bracket", "zoom(2.0)", "zoom out", show=False),
+        Binding("left", "pan(-0.25)", "earlier", show=False),
+        Binding("right", "pan(0.25)", "later", show=False),
+        Binding("end", "follow", "follow", show=False),
+        Binding("home", "whole", "whole run", show=False),
+        Binding("y", "log", "log y", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="loss", classes="pane")
+        self.border_title = "1 loss, nats/token"
+        self.border_subtitle = LEGEND
+        self.log_y = False
+        self.span: int | None = None
+        """Steps on screen; None is the whole run."""
+        self.end: int | None = None
+        """The last step on screen; None follows the run."""
+        self._source: Series | None = None
+        self._last_step = 0
+        self._drawn: object = None
+
+    # --- what to show ---
+
+    def update(self, source: Series, last_step: int, version: object) -> None:
+        """Draw again if `version` (anything that changes with the data), the view or the size changed."""
+        self._source, self._last_step = source, last_step
+        key = (version, self.span, self.end, self.log_y, self.size)
+        if key != self._drawn and self.size.width and self.size.height:
+            self._drawn = key
+            self._draw(source)
+
+    def _redraw(self) -> None:
+        self.border_title = f"1 loss, nats/token{' (log)' if self.log_y else ''}{'' if self.following else ' ‖'}"
+        self._drawn = None
+        if self._source is not None:
+            self.update(self._source, self._last_step, None)
+
+    @property
+    def following(self) -> bool:
+        return self.end is None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last step on screen."""
+        hi = self._last_step if self.end is None else self.end
+        return (0, hi) if self.span is None else (max(0, hi - self.span), hi)
+
+    def action_zoom(self, factor: float) -> None:
+        lo, hi = self.window
+        span = max(MIN_SPAN, round((hi - lo) * factor))
+        self.span = None if span >= self._last_step and self.following else min(span, max(MIN_SPAN, self._last_step))
+        self._redraw()
+
+    def action_pan(self, share: float) -> None:
+        lo, hi = self.window
+        if self.span is None:
+            return
+        self.end = max(self.span, hi + round((hi - lo) * share))
+        if self.end >= self._last_step:
+            self.end = None
+        self._redraw()
+
+    def action_follow(self) -> None:
+        self.end = None
+        self._redraw()
+
+    def action_whole(self) -> None:
+        self.span = self.end = None
+        self._redraw()
+
+    def action_log(self) -> None:
+        self.log_y = not self.log_y
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    # --- drawing ---
+
+    def _draw(self, source: Series) -> None:
+        columns, rows = self.size
+        lo, hi = self.window
+        first, last = (None, None) if self.span is None else (lo, hi)
+        train = source.series("train_loss", first, last, buckets=2 * max(8, columns))
+        val = source.series("val_loss", first, last, buckets=max(8, columns))
+        x, mean = _points(train.step, train.mean, self.log_y)
+        if not len(x) or columns < 12 or rows < 3:
+            self.show([strip([(WAITING[:columns], FAINT_STYLE)])])
+            return
+        raw_x, raw = _points(np.repeat(train.step, 2), np.column_stack([train.low, train.high]).ravel(), self.log_y)
+        val_x, val_y = _points(val.step, val.mean, self.log_y)
+        line = smooth(mean)
+        self.show(self._plot(columns, rows, (raw_x, raw), (x, line), (val_x, val_y)))
+
+    def _plot(self, columns: int, rows: int, raw: _Line, train: _Line, val: _Line) -> list[Strip]:
+        from textual_plotext.plot import Plot
+
+        plot = Plot()
+        plot.plotsize(columns, rows)
+        plot._set_size(columns, rows)  # past the size of the terminal that plotext believes it writes to
+        plot.canvas_color(_rgb(BACKGROUND))
+        plot.axes_color(_rgb(BACKGROUND))
+        plot.ticks_color(_rgb(MUTED))
+        plot.xaxes(rows >= 6, False)
+        plot.yaxes(True, False)
+        every = np.concatenate([raw[1], train[1], val[1]])
+        bottom, top = float(every.min()), float(every.max())
+        if top - bottom < 1e-6:
+            bottom, top = bottom - 0.05, top + 0.05
+        steps = np.concatenate([train[0], val[0]])
+        left, right = float(steps.min()), float(steps.max())
+        right = right if right > left else left + 1
+        plot.xlim(left, right)
+        plot.ylim(bottom, top)
+        for (x, y), colour in ((raw, RAW), (train, ACCENT)):
+            if len(x) > 1:
+                plot.plot(x.tolist(), y.tolist(), color=_rgb(colour), marker="braille")
+            else:
+                plot.scatter(x.tolist(), y.tolist(), color=_rgb(colour), marker="•")
+        if len(val[0]):
+            plot.scatter(val[0].tolist(), val[1].tolist(), color=_rgb(SECOND), marker="◆")
+        self._ticks(plot, left, right, bottom, top, columns, rows)
+        lines = Text.from_ansi(plot.build()).split()
+        console = self.app.console
+        return [Strip(list(text.render(console))) for text in lines]
+
+    def _ticks(
+        self, plot: _Plot, left: float, right: float, bottom: float, top: float, columns: int, rows: int
+    ) -> None:
+        xs = nice_ticks(left, right, max(2, columns // 14))
+        names = [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in xs]
+        names[-1] += " step"
+        plot.xticks(xs if rows >= 6 else [], names if rows >= 6 else [])
+        if self.log_y:
+            ticks = log_ticks(10**bottom, 10**top, max(2, rows // 2))
+            plot.yticks([math.log10(tick) for tick in ticks], [f"{tick:.4g}" for tick in ticks])
+        else:
+            ticks = nice_ticks(bottom, top, max(2, rows // 3))
+            digits = 1 if len(ticks) < 2 else max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+            plot.yticks(ticks, [f"{tick:.{digits}f}" for tick in ticks])
+
+
+_Line = tuple[np.ndarray, np.ndarray]
+
+
+class _Plot(Protocol):
+    def xticks(self, ticks: list[float], labels: list[str]) -> None: ...
+    def yticks(self, ticks: list[float], labels: list[str]) -> None: ...
+
+
+def _points(x: np.ndarray, y: np.ndarray, log: bool) -> _Line:
+    """What plotext can draw: finite points only, and on a logarithmic axis positive ones, as their log10."""
+    keep = np.isfinite(x) & np.isfinite(y)
+    if log:
+        keep &= np.nan_to_num(y) > 0
+    x, y = x[keep], y[keep]
+    return x, np.log10(y) if log else y
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return Color.parse(colour).rgb

@@ -1,0 +1,66 @@
+"""The app's colours: one calm dark theme with one accent.
+
+Every value is exactly a colour of the xterm 256 palette, so that what most SSH users see is what was designed.
+"""
+
+from __future__ import annotations
+
+from rich.style import Style
+from textual.theme import Theme
+
+BACKGROUND = "#121212"  # 233
+RAISED = "#1c1c1c"  # 234
+LINE = "#3a3a3a"  # 237, borders at rest
+FAINT = "#626262"  # 241, grid, hints, masked cells
+MUTED = "#949494"  # 246, labels
+TEXT = "#c6c6c6"  # 251
+BRIGHT = "#e4e4e4"  # 254
+ACCENT = "#5fd7af"  # 79: the loss, the focus, the running state; nothing else
+SECOND = "#ffaf5f"  # 215: validation
+RAW = "#4e4e4e"  # 239: the raw loss behind the smoothed one
+WARN = "#ffd787"  # 222
+BAD = "#ff8787"  # 210
+
+TEXT_STYLE = Style(color=TEXT, bgcolor=BACKGROUND)
+BRIGHT_STYLE = Style(color=BRIGHT, bold=True, bgcolor=BACKGROUND)
+MUTED_STYLE = Style(color=MUTED, bgcolor=BACKGROUND)
+FAINT_STYLE = Style(color=FAINT, bgcolor=BACKGROUND)
+ACCENT_STYLE = Style(color=ACCENT, bgcolor=BACKGROUND)
+ACCENT_BOLD = Style(color=ACCENT, bold=True, bgcolor=BACKGROUND)
+SECOND_STYLE = Style(color=SECOND, bgcolor=BACKGROUND)
+WARN_STYLE = Style(color=WARN, bgcolor=BACKGROUND)
+BAD_STYLE = Style(color=BAD, bold=True, bgcolor=BACKGROUND)
+
+THEME = Theme(
+    name="minigpt",
+    primary=ACCENT,
+    secondary=MUTED,
+    accent=ACCENT,
+    warning=WARN,
+    error=BAD,
+    success=ACCENT,
+    foreground=TEXT,
+    background=BACKGROUND,
+    surface=BACKGROUND,
+    panel=RAISED,
+    dark=True,
+    text_alpha=1.0,
+    variables={
+        "line": LINE,
+        "faint": FAINT,
+        "muted": MUTED,
+        "bright": BRIGHT,
+        "border": ACCENT,
+        "border-blurred": LINE,
+        "scrollbar": LINE,
+        "scrollbar-hover": FAINT,
+        "scrollbar-active": ACCENT,
+        "scrollbar-background": BACKGROUND,
+        "scrollbar-background-hover": BACKGROUND,
+        "scrollbar-background-active": BACKGROUND,
+        "scrollbar-corner-color": BACKGROUND,
+        "block-cursor-background": ACCENT,
+        "block-cursor-foreground": BACKGROUND,
+        "input-selection-background": "#444444",
+    },
+)

@@ -1,0 +1,90 @@
+"""The second row: the loss, now and over the whole run. Always in sight."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigpt_core.status import Envelope, Status
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.lines import Lines, Part, strip, width
+from minigpt_tui.widgets.palette import ACCENT_BOLD, ACCENT_STYLE, FAINT_STYLE, MUTED_STYLE, SECOND_STYLE, TEXT_STYLE
+
+BARS = "▁▂▃▄▅▆▇█"
+TREND_SHARE = 0.1
+"""The trend compares the last tenth of the run with the tenth before it."""
+TREND_THRESHOLD = 0.002
+"""Relative change below which the loss counts as level."""
+
+
+def bars(values: np.ndarray, columns: int) -> str:
+    """At most `columns` block characters for the means of equal buckets, on a logarithmic scale: late progress shows.
+
+    Values that are not finite are left out; a bucket of nothing else is a blank.
+    """
+    if columns <= 0 or not len(values):
+        return ""
+    groups = np.array_split(values, columns) if len(values) > columns else list(values[:, None])
+    means = np.array([group[np.isfinite(group)].mean() if np.isfinite(group).any() else np.nan for group in groups])
+    seen = np.isfinite(means)
+    if not seen.any():
+        return " " * len(means)
+    scaled = np.log(np.maximum(means, 1e-6))
+    low, high = scaled[seen].min(), scaled[seen].max()
+    span = high - low or 1.0
+    levels = np.where(seen, np.nan_to_num((scaled - low) / span) * (len(BARS) - 1) + 0.5, 0).astype(int)
+    return "".join(BARS[level] if ok else " " for level, ok in zip(levels, seen, strict=True))
+
+
+def trend(values: np.ndarray) -> str:
+    """An arrow: where the loss has been going lately."""
+    values = values[np.isfinite(values)]
+    n = max(1, round(len(values) * TREND_SHARE))
+    if len(values) < 2 * n:
+        return " "
+    now, before = values[-n:].mean(), values[-2 * n : -n].mean()
+    change = (now - before) / max(abs(before), 1e-9)
+    return "→" if abs(change) < TREND_THRESHOLD else "↓" if change < 0 else "↑"
+
+
+class LossLine(Lines):
+    """`loss 1.873 ↓ ▇▅▄▃▂▂▁▁ val 1.981 best 1.981 @1,000`."""
+
+    def __init__(self) -> None:
+        super().__init__(id="loss-line")
+        self._status = Status()
+        self._values = np.empty(0)
+
+    @property
+    def buckets(self) -> int:
+        """How many points of the series are worth asking for."""
+        return max(1, self.size.width)
+
+    def update(self, status: Status, series: Envelope) -> None:
+        self._status, self._values = status, series.mean
+        self._paint()
+
+    def on_resize(self) -> None:
+        self._paint()
+
+    def _paint(self) -> None:
+        columns = self.size.width
+        if not columns:
+            return
+        status = self._status
+        loss = status.smoothed_loss if status.smoothed_loss is not None else status.train_loss
+        left: list[Part] = [
+            (" loss ", MUTED_STYLE),
+            (fmt.number(loss), ACCENT_BOLD),
+            (f" {trend(self._values)} ", ACCENT_STYLE),
+        ]
+        right: list[Part] = []
+        if status.best_val_loss is not None and columns >= 44:
+            right = [(" best val ", MUTED_STYLE), (fmt.number(status.best_val_loss), SECOND_STYLE)]
+            if status.best_step is not None and columns >= 60:
+                right += [(f" @{status.best_step:,}", MUTED_STYLE)]
+            right += [(" ", TEXT_STYLE)]
+        room = columns - width(left) - width(right)
+        line = bars(self._values, room)
+        # While the run is younger than the row is wide, what is still to come is a faint floor.
+        rest = ("·" * max(0, room - len(line)), FAINT_STYLE)
+        self.show([strip([*left, (line, ACCENT_STYLE), rest, *right])])

@@ -1,0 +1,118 @@
+"""The numbers beside the chart, aligned and in steady widths; with too few rows the least important leave."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.style import Style
+from textual.strip import Strip
+
+from minigpt_core.status import Reading, Status
+from minigpt_tui.safetext import safe
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.lines import Lines, strip
+from minigpt_tui.widgets.palette import ACCENT_BOLD, BRIGHT_STYLE, MUTED_STYLE, SECOND_STYLE, TEXT_STYLE, WARN_STYLE
+
+
+class Row(NamedTuple):
+    """A label and its value; rank 0 leaves last. `group` rows stand together where there is room for gaps."""
+
+    rank: int
+    group: int
+    label: str
+    value: str
+    style: Style = TEXT_STYLE
+
+
+def stat_rows(status: Status, reading: Reading, now: float) -> list[Row]:
+    """Everything worth knowing, in reading order."""
+    loss = status.smoothed_loss if status.smoothed_loss is not None else status.train_loss
+    usable = loss is not None and math.isfinite(loss) and loss < 50
+    rows = [
+        Row(0, 0, "train", fmt.number(status.train_loss), BRIGHT_STYLE),
+        Row(2, 0, "smoothed", fmt.number(status.smoothed_loss), ACCENT_BOLD),
+        Row(1, 0, "val", _at(status.val_loss, status.val_step), SECOND_STYLE),
+        Row(4, 0, "best", _at(status.best_val_loss, status.best_step), SECOND_STYLE),
+    ]
+    if status.final_val_loss is not None:
+        rows.append(Row(0, 0, "final", fmt.number(status.final_val_loss), SECOND_STYLE))
+    rows += [
+        Row(9, 1, "perplexity", fmt.number(math.exp(loss), 2) if usable and loss is not None else fmt.UNKNOWN),
+        Row(8, 1, "bits/char", fmt.number(loss / math.log(2), 3) if usable and loss is not None else fmt.UNKNOWN),
+        Row(5, 2, "lr", fmt.learning_rate(status.lr)),
+    ]
+    if status.lr_scale != 1.0:
+        rows.append(Row(6, 2, "lr scale", f"×{status.lr_scale:g}", WARN_STYLE))
+    rows += [
+        Row(7, 2, "grad norm", fmt.number(status.grad_norm)),
+        Row(14, 2, "clipped", f"{status.clipped:.0%}"),
+        Row(3, 3, "tok/s", fmt.short(status.tok_s) if status.tok_s else fmt.UNKNOWN),
+        Row(12, 3, "tokens", fmt.short(status.tokens)),
+        Row(11, 3, "epoch", f"{status.epoch:.2f}"),
+        Row(10, 3, "elapsed", fmt.duration(status.elapsed)),
+        Row(13, 4, "params", fmt.short(status.n_params) if status.n_params else fmt.UNKNOWN),
+        Row(
+            16,
+            4,
+            "device",
+            " ".join(safe(t, newlines=False) for t in (status.device, status.precision) if t) or fmt.UNKNOWN,
+        ),
+        Row(17, 5, "cpu", f"{reading.cpu_percent:.0f}%"),
+        Row(18, 5, "memory", fmt.size(reading.memory_bytes) if reading.memory_bytes else fmt.UNKNOWN),
+    ]
+    if reading.gpu_percent is not None:
+        rows.append(Row(6, 5, "gpu", f"{reading.gpu_percent:.0f}%"))
+    if reading.gpu_memory_bytes is not None:
+        total = "" if reading.gpu_memory_total is None else f" / {fmt.size(reading.gpu_memory_total)}"
+        rows.append(Row(9, 5, "gpu mem", fmt.size(reading.gpu_memory_bytes) + total))
+    if reading.gpu_celsius is not None:
+        rows.append(Row(19, 5, "gpu temp", f"{reading.gpu_celsius:.0f} °C"))
+    if status.saved_step is not None and status.saved_at is not None:
+        ago = fmt.age(now - status.saved_at)
+        rows.append(Row(15, 6, "saved", f"@{status.saved_step:,} {ago}"))
+    return rows
+
+
+def _at(value: float | None, step: int | None) -> str:
+    return fmt.number(value) + (f" @{step:,}" if step is not None else "")
+
+
+def layout(rows: list[Row], columns: int, height: int) -> list[Strip]:
+    """Choose what fits, keep the order, and put gaps between groups while there are rows to spare."""
+    kept = sorted(range(len(rows)), key=lambda i: rows[i].rank)[:height]
+    chosen = [rows[i] for i in sorted(kept)]
+    gaps = len({row.group for row in chosen}) - 1
+    spaced = len(chosen) + gaps <= height
+    out: list[Strip] = []
+    for index, row in enumerate(chosen):
+        if spaced and index and row.group != chosen[index - 1].group:
+            out.append(Strip([]))
+        value = row.value if cell_len(row.value) + len(row.label) < columns else row.value.split(" @")[0]
+        pad = max(1, columns - len(row.label) - cell_len(value))
+        out.append(strip([(row.label, MUTED_STYLE), (" " * pad, TEXT_STYLE), (value, row.style)]))
+    return out
+
+
+class Stats(Lines):
+    """Loss, schedule, pace, size and machine."""
+
+    def __init__(self) -> None:
+        super().__init__(id="stats", classes="pane")
+        self.border_title = "stats"
+        self._status = Status()
+        self._reading = Reading()
+
+    def update(self, status: Status | None = None, reading: Reading | None = None) -> None:
+        self._status = status if status is not None else self._status
+        self._reading = reading if reading is not None else self._reading
+        self._paint()
+
+    def on_resize(self) -> None:
+        self._paint()
+
+    def _paint(self) -> None:
+        if self.size.width and self.size.height:
+            self.show(layout(stat_rows(self._status, self._reading, time.time()), self.size.width, self.size.height))

@@ -1,0 +1,135 @@
+"""The first row: what the run is doing. Parts leave whole, the least important first, as the row gets narrow."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from minigpt_core.status import Status
+from minigpt_tui.safetext import safe
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.lines import Lines, Part, strip, width
+from minigpt_tui.widgets.palette import (
+    ACCENT_BOLD,
+    BAD_STYLE,
+    BRIGHT_STYLE,
+    FAINT_STYLE,
+    MUTED_STYLE,
+    TEXT_STYLE,
+    WARN_STYLE,
+)
+
+STATES = {
+    "starting": ("○", MUTED_STYLE),
+    "training": ("▶", ACCENT_BOLD),
+    "evaluating": ("◆", ACCENT_BOLD),
+    "paused": ("‖", WARN_STYLE),
+    "saving": ("↓", WARN_STYLE),
+    "done": ("✓", ACCENT_BOLD),
+    "stopped": ("■", MUTED_STYLE),
+    "failed": ("✗", BAD_STYLE),
+}
+SEPARATOR: Part = (" │ ", FAINT_STYLE)
+NOTICE_SECONDS = 4.0
+
+
+class Item(NamedTuple):
+    """One part of the row; `rank` 0 leaves last."""
+
+    rank: int
+    parts: list[Part]
+
+
+def items(status: Status, now: float) -> list[Item]:
+    """The parts of the row from left to right."""
+    glyph, style = STATES[status.phase]
+    word = status.phase
+    found = [Item(0, [(f"{glyph} {word}", style)])]
+
+    def add(rank: int, text: str, style: object = TEXT_STYLE, label: str = "") -> None:
+        found.append(Item(rank, [(label, MUTED_STYLE), (text, style)]))  # type: ignore[list-item]
+
+    if status.phase in ("starting", "evaluating", "saving") and status.message:
+        add(1, safe(status.message, newlines=False), MUTED_STYLE)
+    if status.phase == "done":
+        add(1, fmt.number(status.final_val_loss), BRIGHT_STYLE, "final val ")
+    if status.phase != "starting" or status.step:
+        total = "" if status.total_steps is None else f"/{status.total_steps:,}"
+        add(2, f"{status.step:,}{total}", BRIGHT_STYLE, "step ")
+    if status.progress is not None and not status.finished:
+        add(3, f"{status.progress:.0%}")
+    if not status.finished and status.eta is not None:
+        add(4, fmt.duration(status.eta), TEXT_STYLE, "ETA ")
+    if status.tok_s and not status.finished:
+        if status.step and status.tokens:
+            add(6, f"{status.tok_s * status.step / status.tokens:.1f} it/s")
+        add(8, f"{fmt.short(status.tok_s)} tok/s")
+    if status.epoch:
+        add(9, f"{status.epoch:.2f}", TEXT_STYLE, "epoch ")
+    if status.device:
+        add(5, " ".join(safe(part, newlines=False) for part in (status.device, status.precision) if part))
+    if status.saved_at is not None:
+        ago = fmt.age(now - status.saved_at)
+        add(10, "now" if ago == "now" else f"{ago} ago", TEXT_STYLE, "saved ")
+    if status.name:
+        add(7, safe(status.name, newlines=False), MUTED_STYLE)
+    return found
+
+
+def fit(found: list[Item], columns: int) -> list[Part]:
+    """The most important parts that fit whole, in their order; only a lone message may be cut, with an ellipsis."""
+    chosen: set[int] = set()
+    used = 0
+    gap = width([SEPARATOR])
+    for index in sorted(range(len(found)), key=lambda i: found[i].rank):
+        need = width(found[index].parts) + (gap if chosen else 0)
+        if used + need <= columns:
+            chosen.add(index)
+            used += need
+        elif found[index].rank == 1 and columns - used - gap >= 12:
+            text, style = found[index].parts[-1]
+            found[index] = Item(1, [(text[: columns - used - gap - 1] + "…", style)])
+            chosen.add(index)
+            used = columns
+    if not chosen:
+        text, style = found[0].parts[0]
+        return [(text[:columns], style)]
+    line: list[Part] = []
+    for index in sorted(chosen):
+        line += ([SEPARATOR] if line else []) + found[index].parts
+    return line
+
+
+class StatusLine(Lines):
+    """State, step, progress, pace and place of the run; for a few seconds, the answer to a key."""
+
+    def __init__(self) -> None:
+        super().__init__(id="status")
+        self._status = Status()
+        self._notice: tuple[str, float] | None = None
+
+    def update(self, status: Status) -> None:
+        self._status = status
+        self._paint()
+
+    def say(self, text: str) -> None:
+        """Show one line of feedback for a few seconds in place of the status."""
+        self._notice = (safe(text, newlines=False), time.monotonic() + NOTICE_SECONDS)
+        self._paint()
+
+    @property
+    def notice(self) -> str:
+        """The feedback on show, or nothing."""
+        return self._notice[0] if self._notice and time.monotonic() < self._notice[1] else ""
+
+    def _paint(self) -> None:
+        columns = max(0, self.size.width - 2)
+        if self.notice:
+            text = self.notice if len(self.notice) <= columns else self.notice[: max(0, columns - 1)] + "…"
+            line: list[Part] = [(text, WARN_STYLE)]
+        else:
+            line = fit(items(self._status, time.time()), columns)
+        self.show([strip([(" ", TEXT_STYLE), *line])])
+
+    def on_resize(self) -> None:
+        self._paint()

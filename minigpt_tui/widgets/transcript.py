@@ -1,0 +1,137 @@
+"""The samples pane: prompts and the answers to them, each stamped with the weights it came from."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from minigpt_core.generation import Generation
+from minigpt_core.status import Stamp
+from minigpt_tui.safetext import safe
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.feed import Feed
+from minigpt_tui.widgets.palette import (
+    ACCENT_STYLE,
+    BACKGROUND,
+    BAD_STYLE,
+    BRIGHT,
+    FAINT_STYLE,
+    MUTED_STYLE,
+    WARN_STYLE,
+    Style,
+)
+
+GENERATED_STYLE = Style(color=BRIGHT, bgcolor=BACKGROUND)
+QUEUED = "queued: waiting for the first weights"
+MAX_ANSWERS = 200
+HINT = "Press i and type: the answer comes from the weights of that moment."
+
+
+def stamp_line(stamp: Stamp, temperature: float) -> str:
+    """`step 1,234 · val 1.98 @1,000 · seed 7 · T 0.8`."""
+    parts = [f"step {stamp.step:,}"]
+    if stamp.val_loss is not None:
+        at = "" if stamp.val_step is None else f" @{stamp.val_step:,}"
+        parts.append(f"val {fmt.number(stamp.val_loss, 2)}{at}")
+    return " · ".join([*parts, f"seed {stamp.seed}", f"T {temperature:g}"])
+
+
+class Answer:
+    """One request on the screen."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.samples: dict[int, str] = {}
+        self.number = -1
+        self.settled = False
+        """Nothing more will change."""
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(self.samples[n] for n in sorted(self.samples))
+
+    def take(self) -> bool:
+        """Collect what has arrived; whether the block must be drawn again."""
+        done = self.generation.done  # before taking: what arrives between the two is not lost
+        pieces = self.generation.take()
+        for piece in pieces:
+            self.samples[piece.sample] = self.samples.get(piece.sample, "") + piece.text
+        self.settled = done
+        return bool(pieces) or done
+
+    def render(self, waiting: str) -> Text:
+        """The stamp, the prompt dimmed, the answer, and what went wrong."""
+        generation = self.generation
+        block = Text(no_wrap=False)
+        mark = "✓" if self.settled else "●"
+        if generation.stamp is None:
+            block.append("○ ", FAINT_STYLE)
+            block.append("no answer" if self.settled else waiting, WARN_STYLE)
+        else:
+            block.append(f"{mark} ", FAINT_STYLE if self.settled else ACCENT_STYLE)
+            block.append(stamp_line(generation.stamp, generation.config.temperature), FAINT_STYLE)
+        if generation.finish_reason == "cancelled":
+            block.append(" · stopped", WARN_STYLE)
+        for warning in generation.warnings:
+            block.append(f"\n! {safe(warning, newlines=False)}", WARN_STYLE)
+        block.append("\n")
+        several = len(self.samples) > 1
+        for number in sorted(self.samples) or [0]:
+            if several:
+                block.append(f"{number + 1}. ", FAINT_STYLE)
+            block.append(safe(generation.prompt), MUTED_STYLE)
+            block.append(safe(self.samples.get(number, "")), GENERATED_STYLE)
+            block.append("\n")
+        if generation.error:
+            block.append(f"! {safe(generation.error, newlines=False)}\n", BAD_STYLE)
+        return block
+
+
+class Transcript(Feed):
+    """Polls the answers on their way; a screen calls `poll` while `active`."""
+
+    def __init__(self) -> None:
+        super().__init__(id="samples")
+        self.border_title = "3 samples"
+        self._answers: list[Answer] = []
+        self._hint: int | None = None
+        self._waiting = QUEUED
+
+    def on_mount(self) -> None:
+        self._hint = self.add(Text.assemble((HINT, FAINT_STYLE)))
+
+    @property
+    def last(self) -> Answer | None:
+        return self._answers[-1] if self._answers else None
+
+    @property
+    def active(self) -> list[Generation]:
+        """Answers that are queued or streaming."""
+        return [answer.generation for answer in self._answers if not answer.settled]
+
+    def follow(self, generation: Generation) -> None:
+        """Show a new request and its answer as it comes."""
+        if self._hint is not None:
+            self.clear()
+            self._hint = None
+        answer = Answer(generation)
+        answer.number = self.add(answer.render(self._waiting))
+        self._answers = [*self._answers[-MAX_ANSWERS:], answer]
+        self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def note(self, text: str) -> None:
+        """A line of the app's own, such as the settings."""
+        if self._hint is not None:
+            self.clear()
+            self._hint = None
+        self.add(Text.assemble((f"{safe(text)}\n", MUTED_STYLE)))
+
+    def poll(self, ready: bool) -> None:
+        """Draw what has arrived. `ready`: whether there are weights to sample from."""
+        waiting = "queued: waiting for its turn" if ready else QUEUED
+        changed = waiting != self._waiting
+        self._waiting = waiting
+        for answer in self._answers:
+            if not answer.settled:
+                had_stamp = answer.generation.stamp is not None
+                if answer.take() or (changed and not had_stamp):
+                    self.replace(answer.number, answer.render(waiting))

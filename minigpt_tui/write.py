@@ -1,0 +1,73 @@
+"""`minigpt-tui generate`: a model's text on standard output, as it is drawn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.errors import UsageError
+from minigpt_tui.safetext import safe
+
+
+def generate(
+    ref: str | None, parent: Path, prompt: str | None, settings: list[SampleConfig], *, stream: bool, json: bool
+) -> int:
+    """Answer `prompt` (standard input if None) once for each of `settings`."""
+    if prompt is None:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError('give a text to go on from: --prompt "The meaning of life", or pipe one in')
+        prompt = sys.stdin.read()
+
+    from minigpt_core.checkpoint import load_run
+    from minigpt_core.sampler import encode_prompt, fresh_seed
+    from minigpt_core.sampler import stream as draw
+    from minigpt_core.status import Piece
+
+    run = load_run(ref, parent)
+    model = run.model.use_attention("fused")
+    tokens, warnings = encode_prompt(run.tokenizer, prompt)
+    for warning in warnings:
+        print(f"minigpt-tui: {safe(warning, newlines=False)}", file=sys.stderr)
+    several = len(settings) > 1 or settings[0].num_samples > 1
+    live = stream and not json and settings[0].num_samples == 1
+    # Control characters from a model could steer the terminal; a file or a pipe gets the text as it is.
+    shown = safe if sys.stdout.isatty() else str
+    for config in settings:
+        seed = fresh_seed() if config.seed is None else config.seed
+        answers = [""] * config.num_samples
+        reason = "length"
+        if live:
+            if several:
+                print(f"--- temperature {config.temperature:g}, seed {seed} ---")
+            print(shown(prompt), end="", flush=True)
+        for item in draw(model, run.tokenizer, tokens, config, seed):
+            if isinstance(item, Piece):
+                answers[item.sample] += item.text
+                if live:
+                    print(shown(item.text), end="", flush=True)
+            else:
+                reason = item
+        if live:
+            print()
+        for i, answer in enumerate(answers):
+            if json:
+                row = {
+                    "run": run.dir.name,
+                    "step": run.state["step"],
+                    "val_loss": run.state["val_loss"],
+                    "prompt": prompt,
+                    "answer": answer,
+                    "sample": i,
+                    "seed": seed,
+                    "settings": config.to_dict(),
+                    "finish_reason": reason,
+                }
+                print(msgspec.json.encode(row).decode())
+            elif not live:
+                if several:
+                    print(f"--- temperature {config.temperature:g}, seed {seed}, sample {i} ---")
+                print(shown(prompt + answer))
+    return 0

@@ -1,0 +1,259 @@
+"""A session that plays a plausible run from formulas: no torch, no threads, no clock unless asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.generation import Generation
+from minigpt_core.status import (
+    AttentionFrame,
+    Command,
+    Envelope,
+    Event,
+    Pause,
+    Reading,
+    Resume,
+    Save,
+    ScaleLearningRate,
+    Stamp,
+    Status,
+    StepOnce,
+)
+
+TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAl"
+ANSWER = "the people are resolved rather to die than to famish,\nand the world shall know it in the morning of the day."
+EVAL_EVERY = 250
+TOKENS_A_STEP = 768
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What the app asks of a terminal."""
+
+    color: Literal["truecolor", "256", "16", "none"] = "256"
+    ascii: bool = False
+
+
+class ScriptedSession:
+    """At `step` of `total`. `advance` plays on; with `live` it also plays on by the clock, `live` steps a second."""
+
+    def __init__(
+        self, step: int = 1234, total: int = 5000, trains: bool = True, live: float = 0, **status: object
+    ) -> None:
+        self.trains = trains
+        self.step, self.total, self.live = step, total, live
+        self.overrides = status
+        self.commands: list[Command] = []
+        self.generations: list[Generation] = []
+        self.started = self.closed = False
+        self.joined = True
+        self.paused = False
+        self.lr_scale = 1.0
+        self.gpu = False
+        self.tokens = TEXT
+        self.pieces_a_poll = 0
+        self._clock = time.monotonic()
+        self._events: list[Event] = []
+        self._noise = np.random.default_rng(0).normal(0, 1, total + 1)
+        self._maps: dict[int, AttentionFrame] = {}
+
+    # --- the run ---
+
+    def loss(self, step: np.ndarray) -> np.ndarray:
+        base = 1.55 + 2.6 * np.exp(-step / 350) + 0.35 * np.exp(-step / 2500)
+        return base + 0.06 * self._noise[np.minimum(step.astype(int), self.total)]
+
+    def val(self, step: int) -> float:
+        return float(1.62 + 2.5 * np.exp(-step / 350) + 0.35 * np.exp(-step / 2500))
+
+    def start(self) -> None:
+        self.started = True
+        self._log("info", "training 809,856 parameters on cpu (fp32), 5,000 steps")
+
+    def _log(self, kind: str, message: str, step: int | None = None) -> None:
+        at = self.step if step is None else step
+        self._events.append(Event(kind=kind, step=at, time=1_700_000_000.0 + at / 20, message=message))  # type: ignore[arg-type]
+
+    def advance(self, steps: int) -> None:
+        before = self.step
+        self.step = min(self.total, self.step + steps)
+        for step in range(before + 1, self.step + 1):
+            if step % EVAL_EVERY == 0:
+                self._log("info", f"validation loss {self.val(step):.4f}", step)
+            if step % 1000 == 0:
+                self._log("save", "saved model_checkpoint.pt", step)
+
+    def status(self) -> Status:
+        if self.live and self.started and not self.paused:
+            now = time.monotonic()
+            steps = int((now - self._clock) * self.live)
+            if steps:
+                self._clock = now
+                self.advance(steps)
+        for generation in self.generations:
+            self.stream(generation, self.pieces_a_poll)
+        val_step = self.step // EVAL_EVERY * EVAL_EVERY or None
+        done = self.step >= self.total
+        fields: dict[str, object] = {
+            "phase": "done" if done else "paused" if self.paused else "training",
+            "name": "shakespeare-small",
+            "run_dir": "runs/shakespeare-small",
+            "device": "cpu",
+            "precision": "fp32",
+            "n_params": 809_856,
+            "step": self.step,
+            "total_steps": self.total,
+            "epoch": self.step * TOKENS_A_STEP / 1_003_854,
+            "tokens": self.step * TOKENS_A_STEP,
+            "lr": 2.61e-3 * self.lr_scale,
+            "lr_scale": self.lr_scale,
+            "elapsed": self.step / 20,
+            "clipped": 0.12,
+        }
+        if self.step:
+            recent = self.loss(np.arange(max(1, self.step - 100), self.step + 1, dtype=float))
+            fields |= {
+                "train_loss": float(recent[-1]),
+                "smoothed_loss": float(recent.mean()),
+                "grad_norm": 0.812,
+                "tok_s": 15_400.0,
+            }
+        if val_step:
+            fields |= {
+                "val_loss": self.val(val_step),
+                "val_step": val_step,
+                "best_val_loss": self.val(val_step),
+                "best_step": val_step,
+            }
+        if self.step >= 1000:
+            fields |= {"saved_step": self.step // 1000 * 1000, "saved_at": time.time() - 130}
+        if done:
+            fields["final_val_loss"] = self.val(self.step)
+        return Status(**(fields | self.overrides))  # type: ignore[arg-type]
+
+    def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
+        lo, hi = max(1, lo or 1), min(self.step, self.step if hi is None else hi)
+        every = EVAL_EVERY if metric == "val_loss" else 1
+        steps = np.arange(-(-lo // every) * every, hi + 1, every, dtype=float)
+        if not len(steps):
+            return Envelope(*(np.empty(0) for _ in range(4)))
+        values = np.array([self.val(int(s)) for s in steps]) if metric == "val_loss" else self.loss(steps)
+        groups = np.array_split(np.arange(len(steps)), min(buckets, len(steps)))
+        return Envelope(
+            np.array([steps[g].mean() for g in groups]),
+            np.array([values[g].min() for g in groups]),
+            np.array([values[g].max() for g in groups]),
+            np.array([values[g].mean() for g in groups]),
+        )
+
+    def events(self, after: int = 0) -> list[Event]:
+        return self._events[after:]
+
+    def send(self, command: Command) -> None:
+        self.commands.append(command)
+        match command:
+            case Pause():
+                self.paused = True
+                self._log("pause", "paused")
+            case Resume():
+                self.paused, self._clock = False, time.monotonic()
+                self._log("resume", "resumed")
+            case StepOnce():
+                self.advance(1)
+            case Save():
+                self._log("save", "saved model_checkpoint.pt")
+            case ScaleLearningRate(factor=factor):
+                self.lr_scale *= factor
+                self._log("lr", f"learning rate ×{factor:g}")
+
+    # --- answers ---
+
+    def generate(self, prompt: str, config: SampleConfig) -> Generation:
+        generation = Generation(prompt, config)
+        self.generations.append(generation)
+        return generation
+
+    def stream(self, generation: Generation, characters: int, answer: str = ANSWER) -> None:
+        """Let a few characters of the answer arrive, as a sampler thread would."""
+        if generation.done or not characters or self.status_phase == "starting":
+            return
+        if generation.cancelled:
+            generation.finish("cancelled")
+            return
+        if generation.stamp is None:
+            val_step = self.step // EVAL_EVERY * EVAL_EVERY or None
+            seed = 7 if generation.config.seed is None else generation.config.seed
+            generation.stamp = Stamp(
+                step=self.step, val_loss=self.val(val_step) if val_step else None, val_step=val_step, seed=seed
+            )
+        sent = generation.n_tokens
+        for character in answer[sent : sent + characters]:
+            generation.put(0, character)
+        if generation.n_tokens >= len(answer):
+            generation.finish("length")
+
+    @property
+    def status_phase(self) -> str:
+        return str(self.overrides.get("phase", "training"))
+
+    # --- looking ---
+
+    def watch(self, text: str | None) -> None:
+        self.tokens = TEXT if text is None else text
+
+    def attention(self) -> AttentionFrame | None:
+        if self.step < 1 or self.status_phase == "starting":
+            return None
+        step = self.step // 100 * 100
+        if step not in self._maps:
+            self._maps[step] = AttentionFrame(
+                Stamp(step=step, seed=0), tuple(self.tokens), weights(len(self.tokens), step)
+            )
+        return self._maps[step]
+
+    def reading(self) -> Reading:
+        gpu = {
+            "gpu_name": "NVIDIA L4",
+            "gpu_percent": 87.0,
+            "gpu_memory_bytes": 3_400_000_000,
+            "gpu_memory_total": 24_000_000_000,
+        }
+        extra: dict[str, object] = {**gpu, "gpu_celsius": 61.0} if self.gpu else {}
+        return Reading(cpu_percent=187.0, memory_bytes=812 * 2**20, **extra)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def join(self, timeout: float | None = None) -> bool:
+        return self.joined
+
+
+def weights(tokens: int, step: int, layers: int = 4, heads: int = 4) -> np.ndarray:
+    """Causal maps whose rows sum to 1: previous-token, sink, local and diffuse heads over a little noise."""
+    rng = np.random.default_rng(step)
+    q, k = np.arange(tokens)[:, None], np.arange(tokens)[None, :]
+    out = np.empty((layers, heads, tokens, tokens), np.float32)
+    for layer in range(layers):
+        for head in range(heads):
+            scores = rng.normal(0, 1.0, (tokens, tokens))
+            kind = (layer + head) % 4
+            scores += [5.0 * (k == q - 1), 4.0 * (k == 0), -0.25 * (q - k), 2.0 * np.sin(k / (3 + layer))][kind]
+            scores = np.where(k > q, -np.inf, scores)
+            exp = np.exp(scores - scores.max(axis=1, keepdims=True))
+            out[layer, head] = exp / exp.sum(axis=1, keepdims=True)
+    return out
+
+
+if __name__ == "__main__":
+    import sys
+
+    from minigpt_tui.app import MiniGPTApp
+
+    session = ScriptedSession(step=1, live=40)
+    session.pieces_a_poll = 20
+    MiniGPTApp(session, Terminal(*sys.argv[1:2])).run()  # type: ignore[arg-type]

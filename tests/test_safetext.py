@@ -1,0 +1,63 @@
+"""Nothing that is shown can steer a terminal."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from minigpt_tui.safetext import safe, to_ascii, token_label
+
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=80)  # surrogates too
+DANGEROUS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@given(ANYTHING, st.booleans())
+def test_nothing_dangerous_passes_and_twice_is_once(text, newlines):
+    shown = safe(text, newlines=newlines)
+    assert all(c == "\n" or unicodedata.category(c) not in DANGEROUS for c in shown)
+    assert newlines or "\n" not in shown
+    assert safe(shown, newlines=newlines) == shown
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=80))
+def test_printable_text_is_left_alone(text):
+    assert safe(text) == text
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[2J", "␛[2J"),
+        ("\x1b]52;c;aGk=\x07", "␛]52;c;aGk=␇"),
+        ("\x9b31m", "\N{REPLACEMENT CHARACTER}31m"),
+        ("abc\u202edef", "abc\N{REPLACEMENT CHARACTER}def"),
+        ("a\u200bb", "a\N{REPLACEMENT CHARACTER}b"),
+        ("a\r\nb\rc", "a\nb␍c"),
+        ("\x00\x7f", "␀␡"),
+        ("e" + "\u0301" * 50, "e" + "\u0301" * 3),
+    ],
+)
+def test_known_attacks(hostile, shown):
+    assert safe(hostile) == shown
+
+
+def test_a_single_line_stays_one():
+    assert safe("a\nb\tc", newlines=False) == "a⏎b⇥c"
+    assert safe("a\tb") == "a    b"
+
+
+@given(ANYTHING.filter(bool))
+def test_a_label_is_always_something_to_see(text):
+    assert cell_len(token_label(text)) >= 1
+    assert not any(c.isspace() for c in token_label(text) if c in " \n\t")
+
+
+def test_white_space_is_visible_in_labels():
+    assert [token_label(c) for c in " \n\ta"] == ["␣", "⏎", "⇥", "a"]
+
+
+@given(ANYTHING)
+def test_ascii_is_ascii(text):
+    assert to_ascii(safe(text)).isascii()

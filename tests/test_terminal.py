@@ -1,0 +1,105 @@
+"""What a terminal can show, decided on environments made up here; and, in a real pseudo-terminal, who may draw."""
+
+import sys
+
+import pexpect
+import pytest
+
+from minigpt_core.errors import UsageError
+from minigpt_tui.terminal import decide
+
+TTY = {"standard input": True, "standard output": True}
+
+
+def found(color="auto", ascii_only=False, is_tty=TTY, **env):
+    return decide({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"} | env, is_tty, color, ascii_only)
+
+
+@pytest.mark.parametrize(
+    ("env", "depth"),
+    [
+        ({}, "256"),
+        ({"COLORTERM": "truecolor"}, "truecolor"),
+        ({"TERM": "xterm-kitty"}, "truecolor"),
+        ({"TERM": "linux"}, "16"),
+        ({"TERM": "dumb"}, "none"),
+        ({"NO_COLOR": "1", "COLORTERM": "truecolor"}, "none"),
+        ({"NO_COLOR": ""}, "256"),
+    ],
+)
+def test_colour_depth(env, depth):
+    terminal = found(**env)
+    assert terminal.color == depth
+    assert terminal.color_reason
+    assert found(color="16", **env).color == "16"
+
+
+def test_an_unknown_colour_depth_is_refused():
+    with pytest.raises(UsageError, match="did you mean 'truecolor'"):
+        found(color="truecolour")
+
+
+@pytest.mark.parametrize(
+    ("env", "plain"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python leaves it
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+        ({"LANG": "de_DE.ISO-8859-1"}, True),
+        ({"LANG": ""}, False),
+    ],
+)
+def test_a_locale_that_is_not_utf8_selects_ascii(env, plain):
+    terminal = found(**env)
+    assert terminal.ascii == plain
+    assert terminal.ascii_reason
+    assert found(ascii_only=True, **env).ascii
+
+
+def test_what_cannot_show_an_app_is_named():
+    assert found().interactive
+    assert "TERM=dumb" in found(TERM="dumb").why_not_interactive
+    assert "TERM is not set" in found(TERM="").why_not_interactive
+    assert "standard output" in found(is_tty=TTY | {"standard output": False}).why_not_interactive
+
+
+PROGRAM = """
+import ctypes, os, sys
+from pathlib import Path
+from textual.app import App
+from textual.widgets import Static
+from minigpt_tui.terminal import protect_screen
+
+class Tiny(App):
+    def compose(self):
+        yield Static("DRAWN BY THE APP")
+    def on_mount(self):
+        os.write(2, b"NATIVE NOISE\\n")
+        ctypes.CDLL(None).puts(b"C NOISE")
+        ctypes.CDLL(None).fflush(None)
+        print("PYTHON NOISE", file=sys.stderr)
+        self.set_timer(0.5, self.exit)
+
+with protect_screen(Path(sys.argv[1])):
+    Tiny().run()
+print("AFTER")
+"""
+
+
+@pytest.mark.parametrize("redirect", ["", "2>/dev/null"])
+def test_only_the_app_draws_on_the_screen(tmp_path, redirect):
+    log, program = tmp_path / "train.log", tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = f"exec '{sys.executable}' '{program}' '{log}' {redirect}"
+    child = pexpect.spawn(
+        "/bin/sh", ["-c", command], env={"TERM": "xterm-256color", "PATH": "/usr/bin:/bin"}, timeout=30
+    )
+    child.expect(pexpect.EOF)
+    shown = child.before.decode()
+    assert "DRAWN BY THE APP" in shown
+    assert "NOISE" not in shown
+    assert "\x1b[?1049l" in shown  # the alternate screen is left
+    assert shown.rstrip().endswith("AFTER")
+    assert "NATIVE NOISE" in log.read_text()
+    assert "C NOISE" in log.read_text()
