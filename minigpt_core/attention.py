@@ -6,7 +6,6 @@ Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1 and section
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -20,11 +19,9 @@ Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """(q, k, v, dropout) -> y, all (B, H, ., D)."""
 
 
-@functools.lru_cache(maxsize=32)
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
     """(T, S) bool, True where a query may look: at itself and before. The queries are the last T of S positions."""
-    with torch.inference_mode(False):  # cached, so it must also serve autograd
-        return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril_(n_keys - n_queries)
+    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril_(n_keys - n_queries)
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:

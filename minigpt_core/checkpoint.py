@@ -17,7 +17,7 @@ from minigpt_core.atomic import atomic_file
 from minigpt_core.config import ModelConfig, TrainConfig
 from minigpt_core.errors import UserError
 from minigpt_core.model import GPT
-from minigpt_core.rundir import RunDir, find_run
+from minigpt_core.rundir import RunDir, find_checkpoint
 from minigpt_core.runlog import read_metrics
 from minigpt_core.status import MetricsRow
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `Trainer.snapshot()` so that `path` is at every moment either the old checkpoint or the new one.
+    """Write `Trainer.state_dict()` so that `path` is at every moment either the old checkpoint or the new one.
 
     Raises:
         UserError: the disk refuses; what was there before is untouched.
@@ -36,6 +36,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **state}, file)
     except OSError as error:
         raise UserError(f"cannot save {path}: {error.strerror or error}") from None
+    except RuntimeError as error:  # what torch's writer makes of a disk that fills up under it
+        raise UserError(f"cannot save {path}: is the disk full? ({str(error).splitlines()[0]})") from None
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -85,7 +87,8 @@ class Run:
 
     Attributes:
         dir: where its files lie.
-        model: in evaluation mode on the CPU, with the weights of the checkpoint.
+        path: the checkpoint.
+        model: in evaluation mode on the CPU, with the checkpoint's weights.
         tokenizer: its vocabulary.
         config: how it was trained.
         state: progress at the checkpoint (`TrainState` as a dict).
@@ -110,8 +113,4 @@ def load_run(ref: str | os.PathLike[str] | None = None, parent: str | os.PathLik
         UsageError: there is no such run.
         UserError: its checkpoint cannot be used.
     """
-    ref = None if ref is None else os.fspath(ref)
-    if ref is not None and ref.endswith(".pt") and os.path.isfile(ref):
-        return Run(RunDir(Path(ref).resolve().parent), Path(ref))
-    run = find_run(ref, Path(parent))
-    return Run(run, run.checkpoint)
+    return Run(*find_checkpoint(None if ref is None else os.fspath(ref), Path(parent)))

@@ -7,8 +7,9 @@ configuration read from a run directory is exactly as trustworthy as one built i
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -17,10 +18,12 @@ from minigpt_core.errors import UsageError
 
 T = TypeVar("T")
 
-PositiveInt = Annotated[int, Meta(ge=1)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-NonNegativeFloat = Annotated[float, Meta(ge=0)]
+# The upper bounds keep infinity and numbers that no file can hold out; nobody will miss what lies beyond them.
+PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=10**12)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=1e9)]
+NonNegativeFloat = Annotated[float, Meta(ge=0, le=1e9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -29,16 +32,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all settings: frozen, and checked on construction, not only when decoded.
 
     Raises:
-        UsageError: a field is out of range; the message names it and its value.
+        UsageError: a field is out of range; the message names it, as the command line writes it, and its value.
     """
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
+            choices = get_args(hint) if get_origin(hint) is Literal else None
+            if choices and value not in choices:
+                raise unknown(name, str(value), choices)
             try:
                 msgspec.convert(value, hint)
             except msgspec.ValidationError as error:
-                raise UsageError(f"{name}={value!r}: {str(error)[0].lower()}{str(error)[1:]}") from None
+                raise UsageError(f"{option(name)} {shown(value)}: {in_plain_words(str(error))}") from None
 
     def replace(self, **changes: Any) -> Any:
         """A copy with some fields changed, checked again."""
@@ -83,11 +89,10 @@ class ModelConfig(Settings, frozen=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embed_dim % self.num_heads:
-            divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
-            nearest = min(divisors, key=lambda n: abs(n - self.num_heads))
+            heads = next(n for n in range(min(self.num_heads, self.embed_dim), 0, -1) if self.embed_dim % n == 0)
             raise UsageError(
-                f"embed_dim={self.embed_dim} is not divisible by num_heads={self.num_heads}; "
-                f"try --num-heads {nearest} or --embed-dim {round_up(self.embed_dim, self.num_heads)}"
+                f"--embed-dim {self.embed_dim} is not divisible by --num-heads {self.num_heads}; "
+                f"try --num-heads {heads} or --embed-dim {round_up(self.embed_dim, self.num_heads)}"
             )
 
     @property
@@ -114,7 +119,7 @@ class TrainConfig(Settings, frozen=True):
     beta2: Rate = 0.99
     grad_clip: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1337
+    seed: Seed = 1337
     eval_every: PositiveInt = 250
     log_every: PositiveInt | None = None
     save_every: PositiveInt = 1000
@@ -128,7 +133,11 @@ class TrainConfig(Settings, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [f"--{name} {value}" for name in ("steps", "epochs", "minutes") if (value := getattr(self, name))]
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise unknown("device", self.device, ("auto", "cpu", "cuda", "cuda:0", "mps"))
+        given = [
+            f"--{name} {shown(value)}" for name in ("steps", "epochs", "minutes") if (value := getattr(self, name))
+        ]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} contradict each other; give one of them")
 
@@ -152,7 +161,7 @@ class SampleConfig(Settings, frozen=True):
     max_new_tokens: PositiveInt = 200
     stop: tuple[str, ...] = ()
     """Texts that end an answer; they are not part of it."""
-    seed: NonNegativeInt | None = None
+    seed: Seed | None = None
     """None draws a fresh seed, which the answer's stamp names."""
     num_samples: PositiveInt = 1
 
@@ -194,9 +203,31 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     """`table[name]`, or a UsageError that offers the nearest name."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(table)}"
-    raise UsageError(f"unknown {kind} {name!r}; {hint}")
+    raise unknown(kind, name, table)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is none of the known ones; it offers the nearest."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+
+
+def option(name: str) -> str:
+    """A setting's name as the command line writes it: errors speak to both users of it, there and in Python."""
+    return "--" + name.replace("_", "-")
+
+
+def shown(value: object) -> str:
+    """A setting's value as a user may have typed it."""
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def in_plain_words(error: str) -> str:
+    """msgspec's "Expected `int | null` >= 1" as "expected a whole number >= 1"."""
+    error = error.replace(" | null", "").replace("`int`", "a whole number").replace("`float`", "a number")
+    return error[0].lower() + re.sub(r"\.0\b", "", error[1:])
 
 
 def round_up(value: int, multiple: int) -> int:

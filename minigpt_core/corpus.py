@@ -17,7 +17,10 @@ from typing import BinaryIO
 import numpy as np
 
 from minigpt_core.errors import UsageError, UserError
+from minigpt_core.tokenizer import Tokenizer
 
+UNREPEATABLE = ("-",)
+"""Sources that cannot be read a second time."""
 TEXT_SUFFIXES = (".txt", ".md")
 """The files that a folder contributes."""
 
@@ -98,6 +101,11 @@ def split(tokens: np.ndarray, seq_len: int, val_fraction: float = 0.1) -> tuple[
         f"the text is too short: of its {len(tokens):,} tokens the {part} part has {there:,}, but --seq-len {seq_len} "
         f"needs {block:,} there; {way_out} of {enough:,} tokens or more"
     )
+
+
+def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The whole text as tokens, in the smallest type that holds the vocabulary: (n,) uint8, uint16 or uint32."""
+    return tokenizer.encode(text).astype(token_dtype(tokenizer.vocab_size))
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

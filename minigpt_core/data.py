@@ -6,13 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minigpt_core.corpus import split, token_dtype
+from minigpt_core.corpus import encode, split
 from minigpt_core.tokenizer import Tokenizer
-
-
-def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """The whole text as tokens in the smallest dtype that holds the vocabulary: (n,) uint8, uint16 or uint32."""
-    return tokenizer.encode(text).astype(token_dtype(tokenizer.vocab_size))
 
 
 class TokenWindows:
@@ -23,8 +18,9 @@ class TokenWindows:
     """
 
     def __init__(self, tokens: np.ndarray, seq_len: int, device: str) -> None:
-        narrow = tokens if tokens.dtype == np.uint8 else tokens.astype(np.int32)  # torch cannot index uint16 everywhere
-        self.tokens = torch.from_numpy(np.array(narrow)).to(device)  # (n,)
+        ring = np.concatenate([tokens, tokens[: seq_len + 1]])  # (n + T + 1,): a window over the seam needs no modulo
+        narrow = ring if ring.dtype == np.uint8 else ring.astype(np.int32)  # torch cannot index uint16 everywhere
+        self.tokens = torch.from_numpy(narrow).to(device)
         self.window = torch.arange(seq_len + 1, device=device)  # (T + 1,)
         self.pinned = torch.device(device).type == "cuda"
 
@@ -34,8 +30,7 @@ class TokenWindows:
         if self.pinned:  # a pinned copy does not make the CPU wait for the GPU
             first = first.pin_memory()
         first = first.to(self.tokens.device, non_blocking=True)
-        index = (first[:, None] + self.window) % self.tokens.numel()  # (B, T + 1)
-        tokens = self.tokens[index].long()  # (B, T + 1)
+        tokens = self.tokens[first[:, None] + self.window].long()  # (B, T + 1)
         return tokens[:, :-1], tokens[:, 1:]
 
 

@@ -8,13 +8,14 @@ them.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, cast
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minigpt_core import hardware
 from minigpt_core.config import ModelConfig, TrainConfig
@@ -34,7 +35,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The CPU multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
     cuda_free: tuple[int, ...] = ()
     """Free bytes of each CUDA device that torch can use."""
-    cuda_bf16: bool = False
+    cuda_bf16: tuple[bool, ...] = ()
+    """Whether each multiplies bf16 matrices natively."""
+    cuda_uuids: tuple[str, ...] = ()
+    """Each one's name to the driver."""
     mps: bool = False
     nvml_gpus: tuple[str, ...] = ()
     """GPUs the driver knows, whether torch can use them or not."""
@@ -52,10 +56,18 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     reasons: dict[str, str]
     warning: str | None = None
+    gpu_uuid: str | None = None
+    """The chosen CUDA device's name to the driver, for live readings."""
 
     @property
     def kind(self) -> Kind:
+        """What the default sizes go by."""
         return "cpu" if self.device == "cpu" else "gpu"
+
+    @property
+    def replica_device(self) -> str:
+        """Where prompts and probes compute: beside training, but on MPS, which serves one thread only, on the CPU."""
+        return "cpu" if self.device == "mps" else self.device
 
     @property
     def autocast(self) -> torch.autocast:
@@ -64,16 +76,21 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def survey() -> Facts:
-    """Look at this machine, once, without disturbing it."""
-    cuda = torch.cuda.is_available()
-    visible, _ = hardware.gpus()
+    """Look at this machine, once, without disturbing it: no context is made on a GPU nobody chose."""
+    cuda = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    uuids = tuple(f"GPU-{torch.cuda.get_device_properties(i).uuid}" for i in cuda)
+    driver = {gpu.uuid: gpu for gpu in hardware.driver_gpus()[0]}
+    native = torch.version.hip is not None
     return Facts(
         cores=hardware.cpu_count(),
         cpu_bf16=hardware.cpu_has_bf16(),
-        cuda_free=tuple(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())) if cuda else (),
-        cuda_bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        cuda_free=tuple(
+            driver[uuid].free_bytes if uuid in driver else torch.cuda.mem_get_info(i)[0] for i, uuid in enumerate(uuids)
+        ),
+        cuda_bf16=tuple(native or torch.cuda.get_device_capability(i)[0] >= 8 for i in cuda),
+        cuda_uuids=uuids,
         mps=torch.backends.mps.is_available(),
-        nvml_gpus=tuple(gpu.name for gpu in visible),
+        nvml_gpus=tuple(gpu.name for gpu in hardware.gpus()[0]),
         torch_cuda=torch.version.cuda,
     )
 
@@ -85,9 +102,10 @@ def decide(facts: Facts, config: TrainConfig, seq_len: int) -> Devices:
         UserError: the device asked for is not there; the message says what is.
     """
     device, why_device = _device(facts, config.device)
-    kind = device.split(":")[0]
-    precision, why_precision = _precision(facts, config.precision, kind)
-    attention, why_attention = _attention(config.attention, kind, precision, seq_len)
+    backend, _, index = device.partition(":")
+    native = facts.cuda_bf16[int(index)] if backend == "cuda" else facts.cpu_bf16 if backend == "cpu" else False
+    precision, why_precision = _precision(native, config.precision)
+    attention, why_attention = _attention(config.attention, backend, precision, seq_len)
     threads = config.threads or facts.cores
     return Devices(
         device=device,
@@ -102,7 +120,8 @@ def decide(facts: Facts, config: TrainConfig, seq_len: int) -> Devices:
             "compile": "asked for" if config.compile != "auto" else "off unless asked for: it delays the first step",
             "threads": "asked for" if config.threads else f"the {facts.cores} cores this process may use",
         },
-        warning=_unusable_gpu(facts) if kind == "cpu" and config.device != "cpu" else None,
+        warning=_unusable_gpu(facts) if backend == "cpu" and config.device != "cpu" else None,
+        gpu_uuid=facts.cuda_uuids[int(index)] if backend == "cuda" and facts.cuda_uuids else None,
     )
 
 
@@ -139,8 +158,7 @@ def _unusable_gpu(facts: Facts) -> str | None:
     )
 
 
-def _precision(facts: Facts, wanted: str, kind: str) -> tuple[Literal["fp32", "bf16"], str]:
-    native = facts.cuda_bf16 if kind == "cuda" else facts.cpu_bf16 if kind == "cpu" else False
+def _precision(native: bool, wanted: str) -> tuple[Literal["fp32", "bf16"], str]:
     if wanted == "bf16":
         return "bf16", "asked for" if native else "asked for, though this device only emulates it"
     if wanted == "fp32":
@@ -148,12 +166,12 @@ def _precision(facts: Facts, wanted: str, kind: str) -> tuple[Literal["fp32", "b
     return ("bf16", "native on this device") if native else ("fp32", "this device has no native bf16")
 
 
-def _attention(wanted: str, kind: str, precision: str, seq_len: int) -> tuple[Literal["explicit", "fused"], str]:
+def _attention(wanted: str, backend: str, precision: str, seq_len: int) -> tuple[Literal["explicit", "fused"], str]:
     if wanted == "explicit":
         return "explicit", "asked for"
     if wanted == "fused":
         return "fused", "asked for"
-    if kind == "cpu" and precision == "bf16" and seq_len <= EXPLICIT_UP_TO:
+    if backend == "cpu" and precision == "bf16" and seq_len <= EXPLICIT_UP_TO:
         return "explicit", f"faster than the fused kernel in bf16 on a CPU up to {EXPLICIT_UP_TO} tokens"
     return "fused", "the fused kernel never forms the attention matrix"
 
@@ -170,57 +188,109 @@ def training_bytes(model: ModelConfig, n_params: int, batch_size: int, devices: 
     return 16 * n_params + tokens * (width * model.n_layers * block + logits)
 
 
-def compiled(model: nn.Module) -> tuple[nn.Module, str | None]:
-    """`torch.compile(model)`, or the model itself and why not."""
+def compiled(model: nn.Module, inputs: Tensor) -> tuple[Callable[[Tensor], Tensor], str | None]:
+    """`torch.compile(model)`, tried forwards and backwards on `inputs`; or the model itself and, in a line, why not.
+
+    Compilation is lazy, so only a trial shows whether it works. It leaves no gradient and no random number behind.
+    """
+    module = cast(nn.Module, torch.compile(model))
+    device = RandomState(str(inputs.device))
+    before = device.state_dict()
     try:
-        return cast(nn.Module, torch.compile(model)), None
-    except Exception as error:
-        return model, f"not compiled: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        module(inputs).float().sum().backward()
+    except Exception as error:  # a missing compiler, an operator without a kernel, a driver too old ...
+        return model, next(iter(str(error).splitlines()), type(error).__name__)
+    finally:
+        model.zero_grad(set_to_none=True)
+        device.load_state_dict(before)
+    return module, None
+
+
+def enter_thread(device: str, threads: int, own_stream: bool = False, deterministic: bool | None = None) -> None:
+    """First thing in every thread that computes: its CPU thread count and its place on the GPU.
+
+    `torch.set_num_threads` sets the caller's count and the default of threads started later, so each sets its own.
+    A replica computes on a stream of its own, so that it need not queue behind the trainer's kernels.
+
+    Args:
+        deterministic: the trainer's choice, for the whole process; None leaves it.
+    """
+    torch.set_num_threads(threads)
+    torch.get_num_threads()  # makes the count this thread's own: its first parallel operation would read the default
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_device(device)
+        if own_stream:
+            torch.cuda.set_stream(torch.cuda.Stream())
+    if deterministic is not None:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
+        torch.use_deterministic_algorithms(deterministic)
+
+
+class RandomState:
+    """Torch's global generators, which training owns: the CPU's and the training device's."""
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+
+    def state_dict(self) -> dict[str, Tensor | None]:
+        device = None
+        if self._device.type == "cuda":
+            device = torch.cuda.get_rng_state(self._device)
+        elif self._device.type == "mps":
+            device = torch.mps.get_rng_state()
+        return {"cpu": torch.get_rng_state(), "device": device}
+
+    def load_state_dict(self, saved: dict[str, Tensor | None]) -> None:
+        """A state from another kind of device leaves this one's generator as it is."""
+        if saved["cpu"] is not None:
+            torch.set_rng_state(saved["cpu"])
+        if saved["device"] is not None and self._device.type == "cuda":
+            torch.cuda.set_rng_state(saved["device"], self._device)
+        elif saved["device"] is not None and self._device.type == "mps":
+            torch.mps.set_rng_state(saved["device"])
 
 
 class WeightGate:
     """Keeps a copy of the weights whole: no reader sees a step half done, no step overwrites what is being copied.
 
     On a CPU a lock says it all. On CUDA launches are asynchronous, so readers' streams wait for an event recorded after
-    the last change and the next change waits for the readers' events; the lock only orders the launches.
+    the last change and the next change waits for the readers' events; the lock only orders the launches. A change also
+    waits for the one before the last: the CPU never runs far ahead, so a pause, a stop or a prompt is soon obeyed.
     """
 
     def __init__(self, device: str) -> None:
         self._lock = threading.Lock()
-        self._cuda = torch.device(device).type == "cuda"
+        self._device = torch.device(device)
+        self._earlier: torch.cuda.Event | None = None
         self._written: torch.cuda.Event | None = None
         self._copied: list[torch.cuda.Event] = []
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Around every change of weights: an optimizer step, a load, a restore."""
+        if self._earlier is not None:
+            self._earlier.synchronize()
         with self._lock:
             for copied in self._copied:
-                torch.cuda.current_stream().wait_event(copied)
+                torch.cuda.current_stream(self._device).wait_event(copied)
             self._copied.clear()
             yield
-            if self._cuda:
-                self._written = torch.cuda.current_stream().record_event()
+            self._earlier, self._written = self._written, self._record()
 
     @contextlib.contextmanager
     def copying(self) -> Iterator[None]:
         """Around a copy of the weights; on CUDA the copy runs on the calling thread's current stream."""
         with self._lock:
             if self._written is not None:
-                torch.cuda.current_stream().wait_event(self._written)
+                torch.cuda.current_stream(self._device).wait_event(self._written)
             yield
-            if self._cuda:
-                self._copied.append(torch.cuda.current_stream().record_event())
+            if (copied := self._record()) is not None:
+                self._copied.append(copied)
 
-
-def enter_thread(device: str, threads: int, own_stream: bool = False) -> None:
-    """First thing in every thread that computes: its CPU thread count and its place on the GPU.
-
-    `torch.set_num_threads` sets the caller's count and the default of threads started later, so each sets its own.
-    A replica computes on a stream of its own, so that it need not queue behind the trainer's kernels.
-    """
-    torch.set_num_threads(threads)
-    if torch.device(device).type == "cuda":
-        torch.cuda.set_device(device)
-        if own_stream:
-            torch.cuda.set_stream(torch.cuda.Stream())
+    def _record(self) -> torch.cuda.Event | None:
+        """An event after everything this thread has launched; None where nothing is asynchronous."""
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event(blocking=True)  # whoever waits for it sleeps instead of spinning
+        torch.cuda.current_stream(self._device).record_event(event)
+        return event

@@ -6,6 +6,7 @@ read its parameters. Nothing here imports torch until the thread runs, so the ap
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from minigpt_core.corpus import split
 from minigpt_core.errors import UserError
 from minigpt_core.plan import Plan
 from minigpt_core.status import (
@@ -70,7 +72,7 @@ class Engine:
         return self._status
 
     def send(self, command: Command) -> None:
-        """Obeyed at the next boundary; before the first step, the first one."""
+        """Obeyed at the next boundary: between two steps, or between two batches of an evaluation."""
         self._commands.put(command)
 
     @property
@@ -81,11 +83,19 @@ class Engine:
     def tokenizer(self) -> Tokenizer:
         return self.plan.tokenizer
 
+    def device(self) -> str:
+        return self._weights().devices.replica_device
+
+    @property
+    def gpu_uuid(self) -> str | None:
+        """The GPU that trains, as the driver names it; None while unknown or on a CPU."""
+        return self._trainer.devices.gpu_uuid if self._trainer else None
+
     def replica(self) -> GPT:
         from minigpt_core.model import GPT
 
         trainer = self._weights()
-        return GPT.empty(trainer.model.config, trainer.devices.device)
+        return GPT.empty(trainer.model.config, trainer.devices.replica_device)
 
     def snapshot(self, into: GPT) -> Stamp:
         trainer = self._weights()
@@ -96,8 +106,8 @@ class Engine:
 
     def probe_text(self) -> str:
         trainer = self._weights()
-        start = int(len(self.plan.tokens) * 0.9)
-        return self.tokenizer.decode(self.plan.tokens[start : start + trainer.model.config.seq_len])
+        _, val = split(self.plan.tokens, trainer.model.config.seq_len)
+        return self.tokenizer.decode(val[: trainer.model.config.seq_len])
 
     def _weights(self) -> Trainer:
         self._ready.wait()
@@ -121,18 +131,16 @@ class Engine:
             if self._trainer is None:
                 self.plan.discard()
         except Exception as error:
-            self._log_traceback()
             self._fail(explain(error))
+            self._log_traceback()
         finally:
             self._ready.set()
             self.plan.release()
 
     def _boundary(self, trainer: Trainer) -> None:
         """Between steps and between evaluation batches: obey, and stay here while paused."""
-        between_steps = trainer.phase == "training"
-        if between_steps:
+        if trainer.phase == "training":
             self._stepping = False  # a single step asked for has been made
-        later: list[Command] = []
         while True:
             waiting = self._paused and not self._stepping and not trainer.stopping
             self._publish("paused" if waiting else trainer.phase)
@@ -140,12 +148,9 @@ class Engine:
                 command = self._commands.get(block=waiting)
             except queue.Empty:
                 break
-            if between_steps or isinstance(command, Pause | Resume | Stop):
-                self._obey(command, trainer)
-            else:  # a checkpoint is taken, and a rate changed, between whole steps only
-                later.append(command)
-        for command in later:
-            self._commands.put(command)
+            self._obey(command, trainer)
+            if self._stepping:
+                break  # one command, one step: the next waits until it is made
 
     def _obey(self, command: Command, trainer: Trainer) -> None:
         match command:
@@ -220,14 +225,18 @@ class Engine:
             self._trainer.event("info", f"wrote pictures and samples to {self.plan.run.assets.name}/")
         except UserError as error:
             self._trainer.event("warning", str(error))
+        except Exception as error:
+            self._trainer.event("warning", f"no pictures: {explain(error)}")
+            self._log_traceback()
 
     def _fail(self, message: str) -> None:
         self._status = msgspec.structs.replace(self._status, phase="failed", message=message)
-        if self._trainer is not None:
-            self._trainer.event("error", message)
+        with contextlib.suppress(UserError):  # the log may be what failed
+            if self._trainer is not None:
+                self._trainer.event("error", message)
 
     def _log_traceback(self) -> None:
-        with open(self.plan.run.train_log, "a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(self.plan.run.train_log, "a", encoding="utf-8") as file:
             file.write(time.strftime("%Y-%m-%d %H:%M:%S\n") + traceback.format_exc())
 
 

@@ -70,5 +70,7 @@ class Generation:
             self._pieces.append(Piece(sample, text))
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
-        self.finish_reason, self.error = reason, error
-        self._done.set()
+        """The first call decides; the sampler may meet an answer that has been ended already."""
+        if not self.done:
+            self.finish_reason, self.error = reason, error
+            self._done.set()

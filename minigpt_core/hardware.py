@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -38,7 +39,7 @@ def cpu_count() -> int:
 
 
 def cores(allowed: int, cpu_max: str | None) -> int:
-    """The smaller of the allowed cores and a cgroup's `cpu.max` ("200000 100000" is two cores, "max 100000" no limit)."""
+    """The smaller of the allowed cores and a cgroup's `cpu.max` ("200000 100000" is two, "max 100000" no limit)."""
     quota, _, period = (cpu_max or "max").partition(" ")
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:
         return allowed
@@ -47,14 +48,23 @@ def cores(allowed: int, cpu_max: str | None) -> int:
 
 def available_memory() -> int:
     """Bytes that can still be taken, within the container's limit if there is one."""
-    return free_memory(psutil.virtual_memory().available, _read("memory.max"), _read("memory.current"))
+    files = _read("memory.max"), _read("memory.current"), _read("memory.stat")
+    return free_memory(psutil.virtual_memory().available, *files)
 
 
-def free_memory(available: int, limit: str | None, used: str | None) -> int:
-    """The smaller of what the machine and the cgroup (`memory.max`, `memory.current`) have left."""
+def free_memory(available: int, limit: str | None, used: str | None, stat: str | None = None) -> int:
+    """The smaller of what the machine and the cgroup (`memory.max`, `memory.current`, `memory.stat`) have left."""
     if limit is None or used is None or not limit.isdigit() or not used.isdigit():
         return available
-    return max(0, min(available, int(limit) - int(used)))
+    # `used` counts cached files too, which the kernel drops when memory is needed.
+    cached = next((int(n) for n in _values(stat or "", "inactive_file")), 0)
+    return max(0, min(available, int(limit) - int(used) + cached))
+
+
+def _values(table: str, name: str) -> list[str]:
+    """The numbers that stand after a name in the kernel's "name number" lines."""
+    rows = (line.split() for line in table.splitlines())
+    return [row[1] for row in rows if len(row) == 2 and row[0] == name and row[1].isdigit()]
 
 
 def cpu_has_bf16() -> bool:
@@ -99,8 +109,8 @@ def _nvml() -> tuple[Any, str]:
     return pynvml, ""
 
 
-def gpus() -> tuple[list[Gpu], str]:
-    """The GPUs the driver knows and CUDA_VISIBLE_DEVICES leaves; if there are none, why. Never raises."""
+def driver_gpus() -> tuple[list[Gpu], str]:
+    """All GPUs the driver knows; if there are none, why. Never raises."""
     nvml, reason = _nvml()
     if nvml is None:
         return [], reason
@@ -108,15 +118,23 @@ def gpus() -> tuple[list[Gpu], str]:
     try:
         for index in range(nvml.nvmlDeviceGetCount()):
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
             name, uuid = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle)
-            found.append(Gpu(index, name, uuid, int(memory.total), int(memory.free)))
+            try:
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+                total, free = int(memory.total), int(memory.free)
+            except nvml.NVMLError:  # shares the machine's memory, as GB10 does
+                total, free = psutil.virtual_memory().total, psutil.virtual_memory().available
+            found.append(Gpu(index, name, uuid, total, free))
     except nvml.NVMLError as error:
         return [], f"the NVIDIA driver does not answer ({error})"
+    return found, "" if found else "the NVIDIA driver knows no GPU"
+
+
+def gpus() -> tuple[list[Gpu], str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves; if there are none, why."""
+    found, reason = driver_gpus()
     left = visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if left:
-        return left, ""
-    return [], "CUDA_VISIBLE_DEVICES hides every GPU" if found else "the NVIDIA driver knows no GPU"
+    return left, reason if left or not found else "CUDA_VISIBLE_DEVICES hides every GPU"
 
 
 def visible(found: list[Gpu], setting: str | None) -> list[Gpu]:
@@ -133,15 +151,18 @@ def visible(found: list[Gpu], setting: str | None) -> list[Gpu]:
 
 
 class Monitor:
-    """Live readings of this process and of one GPU."""
+    """Live readings of this process and of one GPU.
+
+    Attributes:
+        gpu_uuid: the GPU to read; None reads none.
+    """
 
     def __init__(self) -> None:
+        self.gpu_uuid: str | None = None
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
         self._last = Reading()
         self._taken = 0.0
-        self.gpu: int | None = None
-        """Which of `gpus()` to read; None reads none."""
 
     def reading(self) -> Reading:
         now = time.monotonic()
@@ -150,27 +171,25 @@ class Monitor:
             self._last = Reading(
                 cpu_percent=self._process.cpu_percent(),
                 memory_bytes=self._process.memory_info().rss,
-                **self._gpu_reading(),
+                **gpu_reading(self.gpu_uuid),
             )
         return self._last
 
-    def _gpu_reading(self) -> dict[str, Any]:
-        if self.gpu is None:
-            return {}
-        nvml, _ = _nvml()
-        known, _ = gpus()
-        if nvml is None or self.gpu >= len(known):
-            return {}
-        gpu = known[self.gpu]
-        reading: dict[str, Any] = {
-            "gpu_name": gpu.name,
-            "gpu_memory_bytes": gpu.total_bytes - gpu.free_bytes,
-            "gpu_memory_total": gpu.total_bytes,
-        }
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(gpu.index)
+
+def gpu_reading(uuid: str | None) -> dict[str, Any]:
+    """The fields of `Reading` about one GPU; those it has no sensor for are left out."""
+    nvml, _ = _nvml()
+    if uuid is None or nvml is None:
+        return {}
+    reading: dict[str, Any] = {}
+    with contextlib.suppress(nvml.NVMLError):
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        reading["gpu_name"] = nvml.nvmlDeviceGetName(handle)
+        with contextlib.suppress(nvml.NVMLError):
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            reading["gpu_memory_bytes"], reading["gpu_memory_total"] = int(memory.used), int(memory.total)
+        with contextlib.suppress(nvml.NVMLError):
             reading["gpu_percent"] = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        with contextlib.suppress(nvml.NVMLError):
             reading["gpu_celsius"] = float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-        except nvml.NVMLError:  # some cards have no such sensor
-            pass
-        return reading
+    return reading

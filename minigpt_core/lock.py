@@ -12,34 +12,49 @@ import msgspec
 from minigpt_core.errors import UserError
 from minigpt_core.rundir import RunDir
 
+PATIENCE = 0.5
+"""Seconds to wait for the lock: whoever only asks whether a run is locked holds it for a moment."""
+
 
 class RunLock:
     """Held from construction to `release`; the system lets go of it when the process dies, however it dies.
+
+    The file stays: deleting it would let two processes lock two files of the same name. Unlocked, it is empty.
 
     Raises:
         UserError: somebody trains this run already; the message says who.
     """
 
     def __init__(self, run: RunDir) -> None:
-        self._path = run.control
         try:
-            self._file = open(self._path, "a+b")  # noqa: SIM115 - held open for as long as the lock
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = open(run.control, "a+b")  # noqa: SIM115 - held open for as long as the lock
+            self._acquire()
+            self._write({"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
         except BlockingIOError:
             raise UserError(f"run {run.name!r} is being trained already ({self._holder()}); stop that first") from None
         except OSError as error:
-            raise UserError(f"cannot write {str(self._path)!r}: {error.strerror}") from None
-        self._file.truncate(0)
-        self._file.write(
-            msgspec.json.encode({"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
-        )
-        self._file.flush()
+            raise UserError(f"cannot write {str(run.control)!r}: {error.strerror}") from None
 
     def release(self) -> None:
         """Let go; a second time does nothing."""
         if not self._file.closed:
-            self._path.unlink(missing_ok=True)
+            self._file.truncate(0)
             self._file.close()
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def _write(self, holder: dict[str, object]) -> None:
+        self._file.truncate(0)
+        self._file.write(msgspec.json.encode(holder))
+        self._file.flush()
 
     def _holder(self) -> str:
         self._file.seek(0)

@@ -108,8 +108,13 @@ class GPT(nn.Module):
 
         Returns:
             (B, T, vocab_size)
+
+        Raises:
+            ValueError: more tokens than the context holds (on a GPU the look-up itself would take the process down).
         """
         start = cache[0].length if cache else 0
+        if start + tokens.size(1) > self.config.seq_len:
+            raise ValueError(f"{start + tokens.size(1)} tokens do not fit a context of {self.config.seq_len}")
         positions = torch.arange(start, start + tokens.size(1), device=tokens.device)  # (T,)
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
         x = self.dropout(x)  # (B, T, C): the residual stream begins

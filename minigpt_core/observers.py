@@ -6,7 +6,6 @@ nothing. They wait for weights, and load torch, only when first asked.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -29,19 +28,23 @@ RESTS = 50
 
 
 def make_replica(source: WeightSource) -> GPT:
-    """A replica for the calling thread, which becomes a computing thread by it."""
-    replica = source.replica()
+    """A replica for the calling thread, which becomes a computing thread first: on CUDA memory belongs to a stream."""
+    device = source.device()
     from minigpt_core.devices import enter_thread
 
-    enter_thread(str(replica.token_embedding.weight.device), threads=1, own_stream=True)
-    return replica.use_attention("fused")
+    enter_thread(device, threads=1, own_stream=True)
+    return source.replica().use_attention("fused")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class Sampler:
     """Answers prompts one after another, each from one snapshot of the weights.
 
     Args:
-        on_answer: told of every complete answer, from the sampler's thread.
+        on_answer: told of every answer that has ended, from the sampler's thread; it must not raise.
     """
 
     def __init__(self, source: WeightSource, on_answer: Callable[[Generation], None] = lambda _: None) -> None:
@@ -56,6 +59,8 @@ class Sampler:
     def generate(self, prompt: str, config: SampleConfig) -> Generation:
         generation = Generation(prompt, config)
         self._queue.put(generation)
+        if self._closed:
+            generation.finish("cancelled")
         return generation
 
     def close(self) -> None:
@@ -64,27 +69,33 @@ class Sampler:
             current.cancel()
         self._queue.put(None)
 
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close`: wait for the token under way; True once the thread has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
-        while (generation := self._queue.get()) is not None and not self._closed:
+        while (generation := self._queue.get()) is not None:
             self._current = generation
+            if self._closed:  # asked after `_current` is set, which `close` cancels
+                generation.cancel()
             try:
                 self._answer(generation)
-                self._on_answer(generation)
             except UserError as error:
                 generation.finish("failed", str(error))
             except Exception as error:  # one request fails, the next may not
-                first = (str(error) or type(error).__name__).splitlines()[0]
-                generation.finish("failed", f"sampling failed: {first}")
+                generation.finish("failed", f"sampling failed: {first_line(error)}")
             self._current = None
+            self._on_answer(generation)
 
     def _answer(self, generation: Generation) -> None:
-        if self._replica is None:
+        if self._replica is None and not generation.cancelled:
             self._replica = make_replica(self._source)
-        from minigpt_core.sampler import answer, encode_prompt, fresh_seed
-
-        if generation.cancelled:
+        if self._replica is None or generation.cancelled:
             generation.finish("cancelled")
             return
+        from minigpt_core.sampler import answer, encode_prompt, fresh_seed
+
         tokens, generation.warnings = encode_prompt(self._source.tokenizer, generation.prompt)
         seed = fresh_seed() if generation.config.seed is None else generation.config.seed
         stamp = self._source.snapshot(self._replica)
@@ -101,6 +112,8 @@ class Probe:
         self._frame: AttentionFrame | None = None
         self._shown: tuple[str | None, int] | None = None
         """The text and step of the newest frame."""
+        self.failure: str | None = None
+        """Why the last look brought no frame, in a line."""
         self._asked, self._hurry = threading.Event(), threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
@@ -121,19 +134,30 @@ class Probe:
         self._asked.set()
         self._hurry.set()
 
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close`: wait for the frame under way; True once the thread has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
         replica = None
-        with contextlib.suppress(UserError):  # no weights: the session's status says why
-            while self._asked.wait() and not self._closed:
-                self._asked.clear()
+        while self._asked.wait():
+            self._asked.clear()
+            self._hurry.clear()
+            if self._closed:  # read after the clearing, since `close` writes it before the setting
+                break
+            started = time.perf_counter()
+            try:
                 if replica is None:
                     replica = make_replica(self._source)
+                    started = time.perf_counter()
                 if self._shown == (self._text, self._source.step):
                     continue
-                self._hurry.clear()
-                started = time.perf_counter()
                 self._look(replica, self._text)
-                self._hurry.wait(RESTS * (time.perf_counter() - started))
+                self.failure = None
+            except Exception as error:  # this frame fails, the next may not
+                self.failure = first_line(error)
+            self._hurry.wait(RESTS * (time.perf_counter() - started))
 
     def _look(self, replica: GPT, text: str | None) -> None:
         from minigpt_core.probe import attention_maps

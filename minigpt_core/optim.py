@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minigpt_core.config import TrainConfig
 
@@ -40,3 +40,10 @@ def learning_rate(step: int, total_steps: int | None, config: TrainConfig) -> fl
         return peak
     progress = min(1.0, (step - config.warmup_steps) / (total_steps - config.warmup_steps))
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def clip_gradients(model: nn.Module, limit: float) -> Tensor:
+    """Scale all gradients down to a global norm of `limit` (0: leave them); returns the norm before, a () tensor."""
+    if limit:
+        return torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+    return torch.nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)

@@ -7,51 +7,52 @@ app opens. `Plan.build` loads torch, takes the decisions that depend on the devi
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 
-from minigpt_core.atomic import write_atomic
 from minigpt_core.config import (
     DEFAULT_SIZES,
     PRESETS,
     ModelConfig,
+    Settings,
     TrainConfig,
     ablated,
     lookup,
-    round_up,
+    option,
 )
-from minigpt_core.corpus import Corpus, load_corpus, split, token_dtype
+from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, Corpus, encode, load_corpus, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import RunLock
-from minigpt_core.rundir import RunDir, find_run, new_run_dir
-from minigpt_core.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from minigpt_core.rundir import RunDir, find_checkpoint, new_run_dir
+from minigpt_core.sizes import complete_sizes, decide_sizes
+from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
+from minigpt_core.tokenizer import CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
     from minigpt_core.trainer import Boundary, Trainer
 
-STORED_TOKENS = 64 * 2**20
-"""Bytes of encoded text that a run keeps, so that it can be resumed without its text."""
-
 RESUMABLE = ("steps", "epochs", "minutes", "eval_every", "log_every", "save_every", "device")
 """Training settings that a resume may change; anything else would make it another run."""
 
 
-class Request(msgspec.Struct, kw_only=True):
+class Request(Settings, frozen=True):
     """What a user asked for. Only settings that were given are in `model` and `train`; the rest is decided later."""
 
     data: str | None = None
     preset: str = "classic"
     ablate: tuple[str, ...] = ()
-    vocab_size: int | None = None
-    model: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    """At least one character and the unknown token."""
+    model: dict[str, Any] = msgspec.field(default_factory=dict)
+    train: dict[str, Any] = msgspec.field(default_factory=dict)
     name: str | None = None
     out: str = "runs"
 
@@ -62,8 +63,8 @@ class Plan:
     Attributes:
         run: its directory, reserved.
         tokens: (n,) the whole encoded text.
-        settings: `model` and `train` settings as given.
-        resumed: the run's stored configuration if this is a resume.
+        model, train: the settings as given.
+        resumed: the run's stored configuration if this is a resume, which starts from `checkpoint`.
     """
 
     def __init__(
@@ -75,20 +76,20 @@ class Plan:
         model: dict[str, Any],
         train: dict[str, Any],
         resumed: dict[str, Any] | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
         self.run, self.tokenizer, self.tokens, self.corpus = run, tokenizer, tokens, corpus
         self.model, self.train, self.resumed = model, train, resumed
+        self.checkpoint = checkpoint or run.checkpoint
         self._lock = RunLock(run)
 
     def discard(self) -> None:
         """Nothing came of it: let go, and leave no empty run behind."""
         self.release()
-        if self.resumed is None and not self.run.checkpoint.exists() and not self.run.metrics.exists():
-            for file in (self.run.config, self.run.tokenizer, self.run.tokens / "tokens.npy", self.run.train_log):
-                file.unlink(missing_ok=True)
-            for folder in (self.run.tokens, self.run.path):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+        run = self.run
+        trained = run.checkpoint.exists() or (run.metrics.exists() and run.metrics.stat().st_size)
+        if self.resumed is None and not trained:
+            shutil.rmtree(run.path, ignore_errors=True)  # made by `prepare` for this plan alone
 
     def release(self) -> None:
         self._lock.release()
@@ -98,21 +99,22 @@ class Plan:
         import torch
 
         from minigpt_core import checkpoint
-        from minigpt_core.devices import enter_thread, survey
+        from minigpt_core.devices import survey
         from minigpt_core.model import GPT
         from minigpt_core.runlog import RunLog
         from minigpt_core.trainer import Trainer
 
         facts = survey()
-        saved = checkpoint.load(self.run.checkpoint) if self.resumed else None
+        saved = checkpoint.load(self.checkpoint) if self.resumed else None
         if self.resumed and saved:
             model_config = ModelConfig.from_dict(saved["model_config"])
             train = resumed_train_config(TrainConfig.from_dict(saved["train_config"]), self.train)
+            if train.steps is not None and train.steps < saved["state"]["step"]:
+                raise UsageError(f"--steps {train.steps}: the run has made {saved['state']['step']} steps; give more")
             devices = resumed_devices(facts, self.resumed, train, model_config.seq_len)
         else:
             model_config, train, devices = decide_sizes(facts, self.model, self.train, self.tokenizer.vocab_size)
-            self._write(model_config, train, devices)
-        enter_thread(devices.device, devices.threads)
+            self._record(model_config, train, devices)
         torch.manual_seed(train.seed)  # initial weights
         log = RunLog(self.run)
         trainer = Trainer(
@@ -126,14 +128,15 @@ class Plan:
         )
         if saved:
             log.truncate(saved["state"]["step"])
-            trainer.restore(saved)
-            trainer.event("resumed", f"resumed from step {trainer.state.step:,}")
+            trainer.load_state_dict(saved)
+            changes = self._record_resume(train, devices)
+            trainer.event("resumed", f"resumed from step {trainer.state.step:,}{changes and ', with ' + changes}")
         if devices.warning:
             trainer.event("warning", devices.warning)
         return trainer
 
-    def _write(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> None:
-        """The run directory's record of everything that was decided."""
+    def _record(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> None:
+        """Write everything that was decided for a new run."""
         config = {
             "format": 1,
             "name": self.run.name,
@@ -146,11 +149,21 @@ class Plan:
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in ("minigpt-tui", "torch", "numpy")},
         }
-        write_atomic(self.run.config, msgspec.json.format(msgspec.json.encode(config), indent=2))
-        write_atomic(self.run.tokenizer, msgspec.json.encode(self.tokenizer.to_dict()))
-        if self.tokens.nbytes <= STORED_TOKENS:
-            self.run.tokens.mkdir(exist_ok=True)
-            np.save(self.run.tokens / "tokens.npy", self.tokens)
+        keep = self.corpus["source"] in UNREPEATABLE or self.corpus["name"] in BUILT_IN
+        write_run(self.run, config, self.tokenizer, self.tokens, keep)
+
+    def _record_resume(self, train: TrainConfig, devices: Devices) -> str:
+        """Write what a resume changes; the changes in words."""
+        config = self.resumed or {}
+        new = {"train": train.to_dict(), "devices": msgspec.to_builtins(devices)}
+        changes = [
+            f"{option(name)} {value} (was {old})"
+            for part in new
+            for name, value in new[part].items()
+            if name not in ("reasons", "warning", "gpu_uuid") and value != (old := config[part].get(name))
+        ]
+        update_config(self.run, **new)
+        return ", ".join(changes)
 
 
 # --- a new run ---
@@ -167,7 +180,7 @@ def prepare(request: Request) -> Plan:
         complete_sizes(kind, architecture, request.train, vocab_size=2)
     corpus = load_corpus(request.data)
     tokenizer = CharTokenizer.from_text(corpus.text, request.vocab_size)
-    tokens = tokenizer.encode(corpus.text).astype(token_dtype(tokenizer.vocab_size))
+    tokens = encode(tokenizer, corpus.text)
     split(tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, corpus.name)
     return Plan(run, tokenizer, tokens, describe(corpus), architecture, request.train)
@@ -176,57 +189,6 @@ def prepare(request: Request) -> Plan:
 def describe(corpus: Corpus) -> dict[str, Any]:
     """A corpus's identity, as a run records it."""
     return {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256, "n_bytes": corpus.n_bytes}
-
-
-def complete_sizes(
-    kind: str, model: dict[str, Any], train: dict[str, Any], vocab_size: int
-) -> tuple[ModelConfig, TrainConfig]:
-    """Fill in what the user left open with the sizes for this kind of device ("cpu", "gpu").
-
-    Raises:
-        UsageError: a setting is out of range, or two contradict each other.
-    """
-    sizes = dict(DEFAULT_SIZES[kind])
-    batch_size = sizes.pop("batch_size")
-    heads, width = model.get("num_heads"), model.get("embed_dim")
-    if isinstance(width, int) and width > 0 and heads is None:
-        sizes["num_heads"] = max(n for n in range(1, sizes["num_heads"] + 1) if width % n == 0)
-    elif isinstance(heads, int) and heads > 0 and width is None:
-        sizes["embed_dim"] = round_up(sizes["embed_dim"], heads)
-    return (
-        ModelConfig(**{"vocab_size": vocab_size, **sizes, **model}),
-        TrainConfig(**{"batch_size": batch_size, **train}),
-    )
-
-
-def decide_sizes(
-    facts: Facts, model: dict[str, Any], train: dict[str, Any], vocab_size: int
-) -> tuple[ModelConfig, TrainConfig, Devices]:
-    """Settle device and sizes together; on a GPU a batch size nobody asked for shrinks until it fits."""
-    from minigpt_core.devices import decide, training_bytes
-
-    kind = decide(facts, TrainConfig(**train), seq_len=1).kind
-    model_config, train_config = complete_sizes(kind, model, train, vocab_size)
-    devices = decide(facts, train_config, model_config.seq_len)
-    if kind == "gpu" and facts.cuda_free and "batch_size" not in train:
-        free = facts.cuda_free[int(devices.device.partition(":")[2] or 0)]
-        n_params = count_parameters(model_config)
-        while (
-            train_config.batch_size > 1
-            and training_bytes(model_config, n_params, train_config.batch_size, devices) > 0.8 * free
-        ):
-            train_config = train_config.replace(batch_size=train_config.batch_size // 2)
-    return model_config, train_config, devices
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Parameters of a model, without making it."""
-    import torch
-
-    from minigpt_core.model import GPT
-
-    with torch.device("meta"):
-        return GPT(config).num_parameters()
 
 
 # --- a resumed run ---
@@ -244,13 +206,14 @@ def prepare_resume(ref: str, train: dict[str, Any], out: str = "runs") -> Plan:
             raise UsageError(
                 f"{option(name)} cannot change when a run is resumed (only {allowed} can); start a new run"
             )
-    run = find_run(ref, Path(out))
+    run, path = find_checkpoint(ref, Path(out))
     config = read_config(run)
-    if not run.checkpoint.is_file():
+    if not path.is_file():
         raise UserError(f"run {run.name!r} has no checkpoint yet to resume from; start a new run")
     resumed_train_config(TrainConfig.from_dict(config["train"]), train)
     tokenizer = read_tokenizer(run)
-    return Plan(run, tokenizer, read_tokens(run, tokenizer, config["corpus"]), config["corpus"], {}, train, config)
+    tokens = read_tokens(run, tokenizer, config["corpus"])
+    return Plan(run, tokenizer, tokens, config["corpus"], {}, train, config, path)
 
 
 def resumed_train_config(saved: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
@@ -269,70 +232,3 @@ def resumed_devices(facts: Facts, config: dict[str, Any], train: TrainConfig, se
     if now.device.split(":")[0] == saved.device.split(":")[0]:
         return msgspec.structs.replace(saved, device=now.device, warning=None)
     return msgspec.structs.replace(now, warning=f"resumed on {now.device} ({now.precision}), trained on {saved.device}")
-
-
-# --- reading a run directory ---
-
-
-def read_config(run: RunDir) -> dict[str, Any]:
-    """`config.json` of a run.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    try:
-        config = msgspec.json.decode(run.config.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {str(run.config)!r}: {error.strerror}") from None
-    except msgspec.DecodeError:
-        raise UserError(f"{str(run.config)!r} is damaged: not JSON") from None
-    if not isinstance(config, dict) or not {"model", "train", "corpus", "devices"} <= config.keys():
-        raise UserError(f"{str(run.config)!r} is no run's configuration")
-    return config
-
-
-def read_tokenizer(run: RunDir) -> Tokenizer:
-    """`tokenizer.json` of a run."""
-    try:
-        return load_tokenizer(msgspec.json.decode(run.tokenizer.read_bytes(), type=dict))
-    except OSError as error:
-        raise UserError(f"cannot read {str(run.tokenizer)!r}: {error.strerror}") from None
-    except msgspec.DecodeError:
-        raise UserError(f"{str(run.tokenizer)!r} is damaged: not JSON") from None
-
-
-def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np.ndarray:
-    """The encoded text of a run: (n,), from the run itself or, where it was too large to keep, from its source.
-
-    Raises:
-        UserError: neither is there, or the source is no longer the same text.
-    """
-    stored = run.tokens / "tokens.npy"
-    try:
-        return np.load(stored, allow_pickle=False)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {str(stored)!r}: {error}") from None
-    try:
-        text = load_corpus(corpus["source"])
-    except UserError as error:
-        raise UserError(f"run {run.name!r} kept no copy of its text, and {error}") from None
-    if text.sha256 != corpus["sha256"]:
-        raise UserError(f"run {run.name!r} kept no copy of its text, and {corpus['source']!r} has changed since")
-    return tokenizer.encode(text.text).astype(token_dtype(tokenizer.vocab_size))
-
-
-def validation_text(run: RunDir, length: int) -> str | None:
-    """The beginning of the validation split as text; None if the run kept no tokens."""
-    stored = run.tokens / "tokens.npy"
-    if not stored.is_file():
-        return None
-    tokens = np.load(stored, mmap_mode="r", allow_pickle=False)
-    _, val = split(tokens, 1)
-    return read_tokenizer(run).decode(val[:length])
-
-
-def option(name: str) -> str:
-    """A setting's name as the command line writes it."""
-    return "--" + name.replace("_", "-")

@@ -9,10 +9,10 @@ from minigpt_core import plots
 from minigpt_core.atomic import write_atomic
 from minigpt_core.checkpoint import Run, load_run
 from minigpt_core.errors import UserError
-from minigpt_core.plan import validation_text
 from minigpt_core.probe import attention_maps
 from minigpt_core.rundir import RunDir
 from minigpt_core.sampler import encode_prompt, sample
+from minigpt_core.stored import validation_text
 
 TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.2)
 SAMPLE_TOKENS = 300

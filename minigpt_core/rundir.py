@@ -145,6 +145,18 @@ def find_run(ref: str | None, parent: Path) -> RunDir:
     raise UsageError(f"no run {ref!r} in {parent}; {hint}")
 
 
+def find_checkpoint(ref: str | None, parent: Path) -> tuple[RunDir, Path]:
+    """The run that `ref` means and the checkpoint to read: the file itself if `ref` is one, else the run's last.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    if ref is not None and os.path.isfile(ref):
+        return RunDir(Path(ref).resolve().parent), Path(ref)
+    run = find_run(ref, parent)
+    return run, run.checkpoint
+
+
 def list_runs(parent: Path) -> list[RunDir]:
     """All runs under `parent`, newest first; none if there is no such folder."""
     try:

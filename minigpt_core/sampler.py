@@ -18,6 +18,9 @@ from minigpt_core.model import GPT
 from minigpt_core.status import Piece
 from minigpt_core.tokenizer import Tokenizer
 
+COLDEST = 1e-5
+"""Below this a temperature is greedy: dividing by it would overflow, and nothing else could be drawn anyway."""
+
 
 def filter_logits(logits: Tensor, config: SampleConfig) -> Tensor:
     """Logits with everything that top-k, top-p and min-p exclude at minus infinity; (B, V) -> (B, V).
@@ -31,7 +34,7 @@ def filter_logits(logits: Tensor, config: SampleConfig) -> Tensor:
     if config.top_p < 1:
         ordered, indices = logits.sort(descending=True, stable=True)  # (B, V)
         probabilities = ordered.softmax(-1)  # (B, V)
-        before = probabilities.cumsum(-1) - probabilities  # (B, V): probability of all that is more likely
+        before = cumulative(probabilities) - probabilities  # (B, V): probability of all that is more likely
         ordered = ordered.masked_fill(before >= max(config.top_p, 1e-9), minus_infinity)
         ordered[..., 0] = logits.gather(-1, indices[..., :1]).squeeze(-1)
         logits = torch.full_like(logits, minus_infinity).scatter(-1, indices, ordered)  # (B, V)
@@ -42,6 +45,11 @@ def filter_logits(logits: Tensor, config: SampleConfig) -> Tensor:
     return logits
 
 
+def cumulative(x: Tensor) -> Tensor:
+    """Running sum over the last dimension; in deterministic mode on the CPU, since CUDA's is not."""
+    return x.cpu().cumsum(-1).to(x.device) if torch.are_deterministic_algorithms_enabled() else x.cumsum(-1)
+
+
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """CTRL's repetition penalty on tokens already seen; (B, V) logits, (B, V) bool -> (B, V)."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -49,9 +57,10 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 def pick(logits: Tensor, config: SampleConfig, generator: torch.Generator) -> Tensor:
     """The next token of each text; (B, V) -> (B,)."""
-    if config.temperature == 0:
+    if config.temperature < COLDEST:
         return logits.argmax(-1)
-    probabilities = filter_logits(logits / config.temperature, config).softmax(-1)  # (B, V)
+    logits = (logits - logits.amax(-1, keepdim=True)) / config.temperature  # (B, V), 0 at most: nothing overflows
+    probabilities = filter_logits(logits, config).softmax(-1)  # (B, V)
     # argmax of p / Exp(1) draws from p without making the CPU wait for the GPU, as multinomial would
     noise = torch.empty_like(probabilities).exponential_(1, generator=generator)  # (B, V)
     return (probabilities / noise).argmax(-1)  # (B,)
@@ -139,26 +148,35 @@ def stream(
 
     Args:
         tokens: the encoded prompt, at least one token.
-        cancelled: asked before every token.
+        cancelled: asked after every token.
     """
     device = model.token_embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     prompt = torch.tensor([tokens], device=device).repeat(config.num_samples, 1)  # (B, T)
     decoders = [tokenizer.decoder() for _ in range(config.num_samples)]
     stops = [StopText(config.stop) for _ in range(config.num_samples)]
-    reason: FinishReason = "length"
-    for column in decode(model, prompt, config, generator):
-        for i, token in enumerate(column.tolist()):
-            yield Piece(i, stops[i].feed(decoders[i].feed([token])))
+    reason: FinishReason | None = None
+    for count, column in enumerate(decode(model, prompt, config, generator), 1):
+        texts = [
+            stop.feed(decoder.feed([token]))
+            for stop, decoder, token in zip(stops, decoders, column.tolist(), strict=True)
+        ]
         if all(stop.found for stop in stops):
             reason = "stop"
-            break
-        if cancelled():
+        elif cancelled():
             reason = "cancelled"
-            break
-    for i, (decoder, stop) in enumerate(zip(decoders, stops, strict=True)):
-        yield Piece(i, stop.feed(decoder.flush()) + stop.flush())
-    yield reason
+        elif count == config.max_new_tokens:
+            reason = "length"
+        if reason:  # what was held back leaves with the last token
+            texts = [
+                text + stop.feed(decoder.flush()) + stop.flush()
+                for text, stop, decoder in zip(texts, stops, decoders, strict=True)
+            ]
+        for i, text in enumerate(texts):
+            yield Piece(i, text)
+        if reason:
+            yield reason
+            return
 
 
 def fresh_seed() -> int:

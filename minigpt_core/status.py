@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 Phase = Literal["starting", "training", "evaluating", "paused", "saving", "done", "stopped", "failed"]
+EventKind = Literal["info", "warning", "error", "save", "pause", "resume", "lr", "sample", "resumed", "done"]
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 
 
@@ -42,7 +43,7 @@ class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened, one line of `events.jsonl`: a save, a pause, a sample, a warning."""
 
-    kind: Literal["info", "warning", "error", "save", "pause", "resume", "lr", "sample", "resumed", "done"]
+    kind: EventKind
     step: int
     time: float
     """Seconds since 1970."""

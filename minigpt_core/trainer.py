@@ -8,27 +8,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt_core import checkpoint
 from minigpt_core.batches import Batches, eval_starts
 from minigpt_core.config import DEFAULT_STEPS, TrainConfig
 from minigpt_core.data import TokenWindows, split_text
-from minigpt_core.devices import Devices, WeightGate, compiled, decide, survey
-from minigpt_core.errors import TrainingError
+from minigpt_core.devices import Devices, RandomState, WeightGate, compiled, decide, enter_thread, survey
+from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
-from minigpt_core.optim import learning_rate, make_optimizer
+from minigpt_core.optim import clip_gradients, learning_rate, make_optimizer
 from minigpt_core.runlog import RunLog
-from minigpt_core.status import Event, MetricsRow
+from minigpt_core.status import Event, EventKind, MetricsRow
+from minigpt_core.stored import update_config
 from minigpt_core.tokenizer import Tokenizer
+from minigpt_core.train_state import Meter, TrainState
 
-MEASURED_STEPS = 50
-"""How many steps `--minutes` watches before it fixes how many there will be."""
+WARM_STEPS, MEASURED_STEPS = 10, 50
+"""`--minutes` lets the first steps pass, watches the pace up to the second, then fixes how many steps there will be."""
 MAX_ROWS = 100_000
 EVAL_CHUNK_TOKENS = 4_096
 """Tokens of one evaluation batch: small enough for commands to be obeyed soon."""
@@ -36,42 +40,10 @@ EVAL_CHUNK_TOKENS = 4_096
 Boundary = Callable[["Trainer"], None]
 
 
-class TrainState(msgspec.Struct, kw_only=True):
-    """All of a run's progress that is neither a weight nor a random state; saved with every checkpoint."""
-
-    step: int = 0
-    total_steps: int | None = None
-    lr_scale: float = 1.0
-    elapsed: float = 0.0
-    """Seconds of training, pauses not counted."""
-    val_loss: float | None = None
-    val_step: int | None = None
-    best_val_loss: float | None = None
-    best_step: int | None = None
-    final_val_loss: float | None = None
-
-
-class Meter:
-    """Sums of what a metrics row reports, kept on the device so that a step does not wait for the GPU."""
-
-    def __init__(self, device: str) -> None:
-        self.sums = torch.zeros(3, device=device)  # loss, gradient norm, clipped
-        self.steps, self.seconds = 0, 0.0
-
-    def add(self, loss: torch.Tensor, norm: torch.Tensor, clip: float) -> None:
-        clipped = norm > clip if clip else torch.zeros_like(norm)
-        self.sums += torch.stack([loss, norm, clipped.to(loss.dtype)])
-        self.steps += 1
-
-    def read(self) -> tuple[float, float, float]:
-        """Means since the last reading; the one place where training waits for the device."""
-        loss, norm, clipped = (self.sums / max(1, self.steps)).tolist()
-        self.sums.zero_()
-        return loss, norm, clipped
-
-
 class Trainer:
     """Trains a model on a text; iterating over it yields a `MetricsRow` for each logged step.
+
+    Make it in the thread that will train: that thread's CPU thread count is set here.
 
     Args:
         model: trained in place.
@@ -79,6 +51,9 @@ class Trainer:
         run: where to write; None writes nothing.
         devices: the decisions for this machine; made here when left out.
         boundary: called between steps and between evaluation batches; it may pause by not returning, and steer.
+
+    Attributes:
+        gate: covers every change of weights; whoever copies them takes it too.
 
     Raises:
         UserError: the text is too short for the model's context.
@@ -96,33 +71,34 @@ class Trainer:
         boundary: Boundary | None = None,
     ) -> None:
         self.tokenizer, self.config, self.log = tokenizer, config, run
-        self.devices = devices or decide(survey(), config, model.config.seq_len)
         self.boundary = boundary or (lambda _: None)
-        self.gate = WeightGate(self.devices.device)
-        """Covers every change of weights; whoever copies them takes it too."""
-        self.phase: Literal["training", "evaluating"] = "training"
-        self.stopping = False
-        """Set by `stop`: leave at the next boundary."""
+        self.devices = devices or decide(survey(), config, model.config.seq_len)
+        device, seq_len = self.devices.device, model.config.seq_len
+        enter_thread(device, self.devices.threads, deterministic=config.deterministic)
+        self.gate = WeightGate(device)
+        self.random = RandomState(device)
 
-        self.model: GPT = model.to(self.devices.device).use_attention(self.devices.attention)
-        self.forward, self.compile_failure = compiled(model) if self.devices.compile else (self.model, None)
-        self.optimizer = make_optimizer(self.model, config)
-        train, val = split_text(tokenizer, data, model.config.seq_len) if isinstance(data, str) else data
-        seq_len = model.config.seq_len
+        train, val = split_text(tokenizer, data, seq_len) if isinstance(data, str) else data
         self.batches = Batches(len(train), seq_len, config.batch_size, config.seed)
-        self.train_windows = TokenWindows(train, seq_len, self.devices.device)
-        self.val_windows = TokenWindows(val, seq_len, self.devices.device)
+        self.train_windows = TokenWindows(train, seq_len, device)
+        self.val_windows = TokenWindows(val, seq_len, device)
         self.eval_starts = eval_starts(len(val), seq_len)
         self.all_eval_starts = eval_starts(len(val), seq_len, None)
 
+        self.model: GPT = model.to(device).train().requires_grad_(True).use_attention(self.devices.attention)
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        self.optimizer = make_optimizer(self.model, config)
+        self.meter = Meter(device)
         self.state = TrainState(total_steps=self._planned_steps())
-        self.meter = Meter(self.devices.device)
-        self.saved_step: int | None = None
-        self.saved_at: float | None = None
+        self.phase: Literal["training", "evaluating"] = "training"
         self.progress = 0.0
         """Of the evaluation under way, 0 to 1."""
-        if config.deterministic:
-            torch.use_deterministic_algorithms(True)
+        self.stopping = False
+        """Set by `stop`: leave at the next boundary."""
+        self.saved_step: int | None = None
+        self.saved_at: float | None = None
+        if self.devices.compile:
+            self._compile()
         torch.manual_seed(config.seed)  # dropout; the model was initialised by whoever built it
 
     # --- the loop ---
@@ -132,16 +108,25 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer a finite number.
+            UserError: the run directory cannot be written.
         """
-        while not self.finished:
+        self.stopping = False
+        if self.state.step == 0:
+            self._record_length()
+            self.save()  # from here on, whatever is killed can be resumed
+        while True:
+            if self._row_due:
+                row = self._finish_row()
+                if row is not None:
+                    yield row
+            if self.stopping or self.finished:
+                break
             self.boundary(self)
             if self.stopping:
                 break
-            row = self.step()
-            if row is not None:
-                yield row
-        if self.finished and self.state.final_val_loss is None:
-            self._finish()
+            self.step()
+        if self.finished and not self.stopping and self.state.final_val_loss is None:
+            self._evaluate_all()
         self.save()
 
     @property
@@ -156,75 +141,94 @@ class Trainer:
     def log_every(self) -> int:
         """Steps a metrics row covers; grows so that a run stays under about 100,000 rows."""
         default = 1 if self.devices.kind == "cpu" else 10  # reading the loss makes the CPU wait for the GPU
-        return max(self.config.log_every or default, (self.state.total_steps or 0) // MAX_ROWS)
+        return max(self.config.log_every or default, -(-(self.state.total_steps or 0) // MAX_ROWS))
 
-    def step(self) -> MetricsRow | None:
-        """One optimizer step, and the evaluation and saving that fall due after it; a row if it is a logged step."""
+    def step(self) -> None:
+        """One optimizer step, and the checkpoint that may fall due after it."""
         started = time.perf_counter()
-        rate = learning_rate(self.state.step, self.state.total_steps, self.config) * self.state.lr_scale
+        state, config = self.state, self.config
+        state.lr = learning_rate(state.step, state.total_steps, config) * state.lr_scale
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = state.lr
 
-        inputs, targets = self.train_windows(self.batches.starts(self.state.step))  # (B, T) each
-        loss = self._loss(inputs, targets)
+        inputs, targets = self.train_windows(self.batches.starts(state.step))  # (B, T) each
+        loss = self._loss(self.forward, inputs, targets)  # ()
         loss.backward()
-        clip = self.config.grad_clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
+        norm = clip_gradients(self.model, config.grad_clip)  # ()
         with self.gate.changing():
             self.optimizer.step()
-            self.state.step += 1
+            state.step += 1
         self.optimizer.zero_grad(set_to_none=True)
-        self.meter.add(loss.detach(), norm, clip)
+        self.meter.add(loss.detach(), norm, config.grad_clip)
 
         self._account(started)
-        if self.state.total_steps is None and self.state.step >= MEASURED_STEPS:
-            self._fix_steps()
-        return self._after_step(rate)
+        self._watch_the_clock()
+        if state.step % config.save_every == 0 and not self._row_due and not self.finished:
+            self.save()
 
-    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _loss(self, forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy over all positions, in nats a token."""
         with self.devices.autocast:
-            logits = self.forward(inputs)  # (B, T) -> (B, T, V)
+            logits = forward(inputs)  # (B, T) -> (B, T, V)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())  # (B·T, V), (B·T,) -> ()
 
-    def _after_step(self, rate: float) -> MetricsRow | None:
-        step, last = self.state.step, self.finished
-        evaluate = step % self.config.eval_every == 0 or last
-        row = None
-        if step % self.log_every == 0 or evaluate or step == 1:
-            row = self._row(rate, self.evaluate() if evaluate else None)
-            if self.log:
-                self.log.metrics(row)
-        if step % self.config.save_every == 0 and not last:
-            self.save()
-        return row
+    def _account(self, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self.meter.seconds += seconds
+        self.state.elapsed += seconds
 
-    def _row(self, rate: float, val_loss: float | None) -> MetricsRow:
+    # --- metrics rows ---
+
+    @property
+    def _row_due(self) -> bool:
+        """Whether the last step's row is still to be written; a stop in its evaluation leaves that to the resume."""
+        step = self.state.step
+        return self.meter.steps > 0 and (step % self.log_every == 0 or self._evaluation_due or step == 1)
+
+    @property
+    def _evaluation_due(self) -> bool:
+        return self.state.step % self.config.eval_every == 0 or self.finished
+
+    def _finish_row(self) -> MetricsRow | None:
+        """Evaluate if it is time, write the row and what the row makes worth keeping; None if stopped before."""
+        started = time.perf_counter()
+        loss, norm, clipped = self.meter.means()  # the one place where training waits for the device
+        self._account(started)
+        self._check_finite(loss)
         steps, seconds = self.meter.steps, self.meter.seconds
-        loss, norm, clipped = self.meter.read()
-        self.meter.steps, self.meter.seconds = 0, 0.0
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {self.state.step:,}: training diverged; "
-                f"try a smaller --learning-rate than {self.config.learning_rate:g}"
-            )
-        return MetricsRow(
-            step=self.state.step,
-            epoch=self.batches.epoch(self.state.step),
-            tokens=self.state.step * self.tokens_per_step,
-            time=self.state.elapsed,
-            lr=rate,
+        val_loss = None
+        if self._evaluation_due:
+            val_loss = self.evaluate()
+            if val_loss is None:
+                return None
+        self.meter.reset()
+        state = self.state
+        row = MetricsRow(
+            step=state.step,
+            epoch=self.batches.epoch(state.step),
+            tokens=state.step * self.tokens_per_step,
+            time=state.elapsed,
+            lr=state.lr,
             train_loss=loss,
             grad_norm=norm,
             clipped=clipped,
             tok_s=steps * self.tokens_per_step / seconds if seconds else 0.0,
             val_loss=val_loss,
         )
+        if self.log:
+            self.log.metrics(row)
+            if val_loss is not None and state.best_step == state.step:
+                self._write(self.log.run.best)
+        if state.step % self.config.save_every == 0 and not self.finished:
+            self.save()
+        return row
 
-    def _account(self, started: float) -> None:
-        seconds = time.perf_counter() - started
-        self.meter.seconds += seconds
-        self.state.elapsed += seconds
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {self.state.step:,}: training diverged; "
+                f"try a smaller --learning-rate than {self.config.learning_rate:g}"
+            )
 
     # --- evaluation ---
 
@@ -233,23 +237,32 @@ class Trainer:
         loss = self._mean_loss(self.eval_starts)
         if loss is None:
             return None
-        self.state.val_loss, self.state.val_step = loss, self.state.step
-        if self.state.best_val_loss is None or loss < self.state.best_val_loss:
-            self.state.best_val_loss, self.state.best_step = loss, self.state.step
-            if self.log:
-                checkpoint.save(self.log.run.best, self.snapshot())
+        state = self.state
+        with self.gate.changing():  # a snapshot's stamp holds a loss together with that loss's own step
+            state.val_loss, state.val_step = loss, state.step
+        if math.isfinite(loss) and (state.best_val_loss is None or loss < state.best_val_loss):
+            state.best_val_loss, state.best_step = loss, state.step
         return loss
+
+    def _evaluate_all(self) -> None:
+        """At the run's own end: the loss over the whole validation split."""
+        state = self.state
+        same = len(self.all_eval_starts) == len(self.eval_starts) and state.val_step == state.step
+        state.final_val_loss = state.val_loss if same else self._mean_loss(self.all_eval_starts)
+        if state.final_val_loss is not None:
+            self.event("done", f"final validation loss {state.final_val_loss:.4f} over the whole split")
 
     @torch.no_grad()
     def _mean_loss(self, starts: np.ndarray) -> float | None:
+        """Mean over windows, (n,) starts; None when stopped. Uncompiled: its shapes are not those of training."""
         self.phase, self.progress = "evaluating", 0.0
         self.model.eval()
         chunk = max(1, EVAL_CHUNK_TOKENS // self.model.config.seq_len)
-        total = torch.zeros((), device=self.devices.device)
+        total = 0.0
         for first in range(0, len(starts), chunk):
             started = time.perf_counter()
             part = starts[first : first + chunk]
-            total += self._loss(*self.val_windows(part)) * len(part)
+            total += self._loss(self.model, *self.val_windows(part)).item() * len(part)
             self.state.elapsed += time.perf_counter() - started
             self.progress = (first + len(part)) / len(starts)
             self.boundary(self)
@@ -257,13 +270,7 @@ class Trainer:
                 break
         self.model.train()
         self.phase = "training"
-        return None if self.progress < 1 else total.item() / len(starts)
-
-    def _finish(self) -> None:
-        """The run's own end: the loss over the whole validation split."""
-        self.state.final_val_loss = self._mean_loss(self.all_eval_starts)
-        if self.state.final_val_loss is not None:
-            self.event("done", f"final validation loss {self.state.final_val_loss:.4f} over the whole split")
+        return None if self.progress < 1 else total / len(starts)
 
     # --- how long ---
 
@@ -274,12 +281,32 @@ class Trainer:
             return self.batches.steps(self.config.epochs)
         return self.config.steps or DEFAULT_STEPS
 
-    def _fix_steps(self) -> None:
+    def _watch_the_clock(self) -> None:
         """`--minutes`: from the pace so far, decide once how many steps there will be."""
-        per_step = self.state.elapsed / self.state.step
-        total = max(self.state.step, round((self.config.minutes or 0) * 60 / per_step))
-        self.state.total_steps = total
-        self.event("info", f"{self.config.minutes:g} minutes are {total:,} steps of {per_step * 1000:.1f} ms")
+        state = self.state
+        if state.total_steps is not None or not self.config.minutes:
+            return
+        made = state.step - state.clock_step
+        if made == WARM_STEPS:
+            state.clock_warm = state.elapsed
+        if made == MEASURED_STEPS:
+            per_step = (state.elapsed - state.clock_warm) / (MEASURED_STEPS - WARM_STEPS)
+            left = self.config.minutes * 60 - (state.elapsed - state.clock_elapsed)
+            state.total_steps = state.step + max(0, round(left / per_step))
+            self.event("info", f"{self.config.minutes:g} minutes are {state.total_steps:,} steps")
+            self._record_length()
+
+    def _record_length(self) -> None:
+        if self.log and self.state.total_steps is not None:
+            update_config(self.log.run, decided={"steps": self.state.total_steps, "log_every": self.log_every})
+
+    def _compile(self) -> None:
+        """`--compile`: try it on one batch, so that a failure is known, and said, before the first step."""
+        inputs, _ = self.train_windows(self.batches.starts(0))  # (B, T)
+        with self.devices.autocast:
+            self.forward, failure = compiled(self.model, inputs)
+        if failure:
+            self.event("warning", f"not compiled: {failure}")
 
     # --- commands ---
 
@@ -288,52 +315,73 @@ class Trainer:
         self.stopping = True
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the schedule from the next step on."""
+        """Multiply the schedule from the next step on; a factor that is no positive number is refused."""
+        if not 0 < factor < math.inf:
+            self.event("warning", f"learning rate × {factor}: not a positive number, ignored")
+            return
         self.state.lr_scale *= factor
         self.event("lr", f"learning rate × {factor:g}: the schedule now runs at × {self.state.lr_scale:g}")
 
-    def event(self, kind: Any, message: str, **data: Any) -> None:
+    def event(self, kind: EventKind, message: str, **data: Any) -> None:
         if self.log:
             self.log.event(Event(kind=kind, step=self.state.step, time=time.time(), message=message, data=data))
 
     # --- what a resume needs ---
 
     def save(self) -> None:
-        """Write the checkpoint, after the metrics rows it covers."""
+        """Write the checkpoint, after the metrics rows it covers.
+
+        Raises:
+            TrainingError: the weights have diverged; the last good checkpoint stays.
+            UserError: the disk refuses.
+        """
         if self.log:
-            self.log.flush(durable=True)
-            checkpoint.save(self.log.run.checkpoint, self.snapshot())
+            self._write(self.log.run.checkpoint)
             self.saved_step, self.saved_at = self.state.step, time.time()
             self.event("save", f"saved {self.log.run.checkpoint.name}")
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything a resume needs, as tensors and plain values."""
-        cuda = torch.device(self.devices.device).type == "cuda"
+    def _write(self, path: Path) -> None:
+        self._check_finite(self.meter.means()[0])
+        if self.log:
+            self.log.flush(durable=True)
+        checkpoint.save(path, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resume needs, as tensors (the live ones, not copies) and plain values."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": {
-                "cpu": torch.get_rng_state(),
-                "device": torch.cuda.get_rng_state(self.devices.device) if cuda else None,
-            },
-            "meter": {"sums": self.meter.sums.clone(), "steps": self.meter.steps, "seconds": self.meter.seconds},
+            "random": self.random.state_dict(),
+            "meter": {"sums": self.meter.sums, "steps": self.meter.steps, "seconds": self.meter.seconds},
             "state": msgspec.to_builtins(self.state),
             "model_config": self.model.config.to_dict(),
             "train_config": self.config.to_dict(),
             "tokenizer": self.tokenizer.to_dict(),
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go on where `snapshot` was taken. A longer or shorter run stretches the schedule to its new end."""
-        with self.gate.changing():
-            self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["rng"]["cpu"])
-        if saved["rng"]["device"] is not None and torch.device(self.devices.device).type == "cuda":
-            torch.cuda.set_rng_state(saved["rng"]["device"], self.devices.device)
-        self.meter.sums.copy_(saved["meter"]["sums"])
-        self.meter.steps, self.meter.seconds = saved["meter"]["steps"], saved["meter"]["seconds"]
-        planned = self.state.total_steps
-        self.state = msgspec.convert(saved["state"], TrainState)
-        if planned is not None and planned != self.state.total_steps:
-            self.state.total_steps, self.state.final_val_loss = planned, None
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        If this trainer's configuration asks for another length, the schedule is stretched to its new end.
+
+        Raises:
+            UserError: the state does not fit this model or optimizer.
+        """
+        try:
+            with self.gate.changing():
+                self.model.load_state_dict(saved["model"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.random.load_state_dict(saved["random"])
+                self.meter.sums.copy_(saved["meter"]["sums"])
+                self.meter.steps, self.meter.seconds = saved["meter"]["steps"], saved["meter"]["seconds"]
+                self.state = msgspec.convert(saved["state"], TrainState)
+                before = TrainConfig.from_dict(saved["train_config"])
+        except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+            raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
+        self.saved_step = self.state.step
+        now = self.config
+        if (now.steps, now.epochs, now.minutes) != (before.steps, before.epochs, before.minutes):
+            state = self.state
+            state.total_steps, state.final_val_loss = self._planned_steps(), None
+            state.clock_step, state.clock_elapsed = state.step, state.elapsed
+            self._record_length()

@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from minigpt_core.plan import validation_text
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Stamp
+from minigpt_core.stored import validation_text
 from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ class WeightSource(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def replica(self) -> GPT:
-        """Wait until there are weights, then make a model of their shape, on their device, to copy them into.
+    def device(self) -> str:
+        """Wait until there are weights; where a replica of them computes.
 
         Raises:
             UserError: there will be no weights; the message says why.
         """
+
+    def replica(self) -> GPT:
+        """A model of the weights' shape, on that device, to copy them into."""
 
     def snapshot(self, into: GPT) -> Stamp:
         """Copy the weights of this moment and say which step's they are."""
@@ -67,6 +70,10 @@ class StoredWeights:
                 self.state = saved["state"]
                 self._model = load_model(saved, self.path)
             return self._model
+
+    def device(self) -> str:
+        self.load()
+        return "cpu"
 
     def replica(self) -> GPT:
         from minigpt_core.model import GPT

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 from rich.console import Console
-from textual.app import App, SystemCommand
+from textual import on
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
@@ -47,6 +49,7 @@ class MiniGPTApp(App[None]):
     Attributes:
         failure: the one-line reason if the run failed.
         signal_received: the signal that ended the app, if one did.
+        insisted: the user would not wait for the run to be saved.
     """
 
     CSS_PATH = "app.tcss"
@@ -55,6 +58,7 @@ class MiniGPTApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "quit", priority=True, show=False),
         Binding("ctrl+c", "interrupt", "stop the answer", priority=True, show=False),
+        Binding("ctrl+z", "suspend_process", "suspend", priority=True, show=False),
     ]
 
     def __init__(self, session: Session, terminal: Look) -> None:
@@ -63,6 +67,7 @@ class MiniGPTApp(App[None]):
         self.theme = THEME.name
         self.session = session
         self.signal_received: signal.Signals | None = None
+        self.insisted = False
         self._leaving = False
         self._more_filters: list[LineFilter] = []
         if terminal.color == "none":
@@ -86,30 +91,56 @@ class MiniGPTApp(App[None]):
     def on_mount(self) -> None:
         self.push_screen(self.main)
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        handlers: dict[signal.Signals, Callable[[], None]] = {n: partial(self._on_signal, n) for n in SIGNALS}
+        # Textual's own handlers would enter its application mode a second time on a SIGCONT that follows no ctrl+z.
+        handlers |= {signal.SIGTSTP: self.action_suspend_process, signal.SIGCONT: self._repaint}
+        for number, handler in handlers.items():
             # Not from a thread that may not set handlers, and not on a loop without signals.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._on_signal, number)
+                loop.add_signal_handler(number, handler)
 
     def on_unmount(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        for number in (*SIGNALS, signal.SIGTSTP, signal.SIGCONT):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
+
+    # --- ctrl+z ---
+
+    def action_suspend_process(self) -> None:
+        """Give the terminal back and stop, as the shell's job control expects; training stops with the process.
+
+        The system ignores the signal where no shell could continue us, and then the screen just comes back.
+        """
+        with contextlib.suppress(SuspendNotSupported), self.suspend():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self.action_suspend_process)
+
+    def _repaint(self) -> None:
+        """Continued: whatever a shell wrote over the screen goes."""
+        self.refresh(layout=True)
 
     # --- leaving ---
 
     async def action_quit(self) -> None:
         self.leave()
 
+    @on(MainScreen.NeverTrained)
+    def _leave_at_once(self) -> None:
+        """There is nothing to look at: the reason is better read in the shell, next to the command to mend."""
+        self.leave()
+
     def leave(self) -> None:
         """Save and go. The first call waits for the run to be saved, the second does not."""
         if self._leaving:
+            self.insisted = True
             self._go()
             return
         self._leaving = True
         self.session.close()
-        self.main.say("saving… (again: leave at once)")
+        saving = self.session.trains and not self.session.status().finished
+        self.main.say(f"{'saving' if saving else 'leaving'}… (again: leave at once)")
         self._check_left()
         self.set_interval(JOIN_SECONDS, self._check_left)
 
@@ -122,7 +153,8 @@ class MiniGPTApp(App[None]):
 
     def _on_signal(self, number: signal.Signals) -> None:
         self.signal_received = self.signal_received or number
-        self.leave()
+        if not self._leaving:  # a terminal that closes sends several: they insist on nothing
+            self.leave()
 
     def action_interrupt(self) -> None:
         if not self.main.stop_answers():

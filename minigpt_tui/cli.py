@@ -4,63 +4,61 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
+from minigpt_core.config import ABLATIONS, DEFAULT_SIZES, DEFAULT_STEPS, PRESETS, ModelConfig, SampleConfig, TrainConfig
 from minigpt_core.errors import UserError
 
 app = typer.Typer(
     name="minigpt-tui",
     help="Train a small GPT in a terminal, watch it learn, and talk to the weights it has right now.\n\n"
-    "[dim]minigpt-tui[/dim] alone is [dim]minigpt-tui train[/dim]: it opens the app and trains.",
+    "[bold]minigpt-tui[/bold] alone is [bold]minigpt-tui train[/bold]: it opens the app and trains.",
     rich_markup_mode="rich",
-    no_args_is_help=False,
-    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs_app = typer.Typer(help="List runs, or show one.", rich_markup_mode="rich")
+runs_app = typer.Typer(rich_markup_mode="rich")
 app.add_typer(runs_app, name="runs")
-
-DEFAULT_COMMAND = "train"
-COMMANDS = ("train", "generate", "chat", "runs", "report", "doctor")
-
-RunArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[RUN]", help="A run's name, its directory or a checkpoint file; the newest if left out."),
-]
-OutOption = Annotated[str, typer.Option("--out", help="The folder that runs lie in.", rich_help_panel="Run")]
-ColorOption = Annotated[
-    str, typer.Option("--color", help="auto, truecolor, 256, 16 or none.", rich_help_panel="Appearance")
-]
-AsciiOption = Annotated[
-    bool, typer.Option("--ascii", help="Draw with ASCII characters only.", rich_help_panel="Appearance")
-]
-NO_SAMPLING = "Sampling"
 
 
 def main() -> None:
     """Entry point: one clear line for every foreseeable error, and its exit code."""
+    if sys.stdout is None:  # started with its standard output closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program runs
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a locale without some character costs that character only
     try:
         code = app(args=normalised(sys.argv[1:]), prog_name="minigpt-tui", standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
-        code = complain(error.format_message(), getattr(error, "exit_code", 2))
+        code = complain(error.format_message().rstrip(".") + help_hint(error), 2)
     except UserError as error:
         code = complain(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # whoever read our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+    except BrokenPipeError:  # whoever read our output has left, as `head` does; Typer leaves with 1 as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except OSError as error:
+        code = complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}", 1)
     sys.exit(code or 0)
 
 
 def complain(message: str, code: int) -> int:
-    print(f"minigpt-tui: {' '.join(message.split())}", file=sys.stderr)
+    from minigpt_tui.safetext import safe
+
+    print(f"minigpt-tui: {safe(' '.join(message.split()), newlines=False)}", file=sys.stderr)
     return code
+
+
+def help_hint(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"; see {context.command_path} --help" if context else ""
 
 
 def normalised(arguments: list[str]) -> list[str]:
@@ -68,19 +66,20 @@ def normalised(arguments: list[str]) -> list[str]:
     result = []
     for i, argument in enumerate(arguments):
         if argument == "--":
-            return result + arguments[i:]
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            argument = name.replace("_", "-") + equals + value
-        result.append(argument)
+            result += arguments[i:]
+            break
+        name, equals, value = argument.partition("=")
+        result.append(name.replace("_", "-") + equals + value if argument.startswith("--") else argument)
     asks_for_itself = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
     if not result or (result[0].startswith("-") and result[0] not in asks_for_itself):
-        result.insert(0, DEFAULT_COMMAND)
+        result.insert(0, "train")
     return result
 
 
 @app.callback(invoke_without_command=True)
-def top(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", metavar="")] = False,
+) -> None:
     if version:
         from importlib.metadata import version as installed
 
@@ -88,146 +87,134 @@ def top(version: Annotated[bool, typer.Option("--version", help="Show the versio
         raise typer.Exit
 
 
-# --- train ---
+# --- options ---
 
-SIZES, TRAINING, RUN, TEXT = "Model", "Training", "Run", "Text"
+DEFAULTS: dict[str, Any] = {
+    **ModelConfig(vocab_size=1).to_dict(),
+    **SampleConfig().to_dict(),
+    **TrainConfig().to_dict(),
+    **DEFAULT_SIZES,
+    "steps": DEFAULT_STEPS,
+    "ablations": ", ".join(ABLATIONS),
+    "presets": " or ".join(PRESETS),
+}
+"""What a help text may name in braces, so that it cannot differ from what is true."""
+
+
+def panel(title: str) -> Callable[..., Any]:
+    """A maker of options for one panel of `--help`."""
+
+    def option(help: str, *names: str, metavar: str | None = None) -> Any:
+        return typer.Option(*names, help=help.format_map(DEFAULTS), metavar=metavar, rich_help_panel=title)
+
+    return option
+
+
+TEXT, LENGTH, TRAINING, MODEL = panel("Text"), panel("Length"), panel("Training"), panel("Model")
+RUN, LOOK, SAMPLING, OUTPUT = panel("Run"), panel("Appearance"), panel("Sampling"), panel("Output")
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="A run's name, its directory or a checkpoint file; the newest if left out."),
+]
+Out = Annotated[str, RUN("The folder that runs lie in.", metavar="FOLDER")]
+Color = Annotated[str, LOOK("auto, truecolor, 256, 16 or none.")]
+Ascii = Annotated[bool, LOOK("Draw with ASCII characters only.", "--ascii", metavar="")]
+
+
+def given(options: dict[str, Any], of: type | None = None) -> dict[str, Any]:
+    """The options that were given; with `of`, those among its fields."""
+    names = of.__struct_fields__ if of else options  # type: ignore[attr-defined]
+    return {name: options[name] for name in names if options.get(name) not in (None, [])}
+
+
+# --- train ---
 
 
 @app.command()
 def train(
-    data: Annotated[
-        str | None,
-        typer.Option(help="A text file, a folder of them, - for stdin, or pydocs.", rich_help_panel=TEXT),
+    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, or pydocs.")] = None,
+    vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
+    steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
+    epochs: Annotated[float | None, LENGTH("Or this many passes through the text.")] = None,
+    minutes: Annotated[float | None, LENGTH("Or about this long.")] = None,
+    batch_size: Annotated[
+        int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU, {gpu[batch_size]} on a GPU).")
     ] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(help="Keep the N-1 most frequent characters.", rich_help_panel=TEXT)
+    learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({learning_rate:g}).")] = None,
+    warmup_steps: Annotated[int | None, TRAINING("Steps until it is reached ({warmup_steps}).")] = None,
+    weight_decay: Annotated[float | None, TRAINING("Of matrices ({weight_decay:g}).")] = None,
+    grad_clip: Annotated[float | None, TRAINING("Largest gradient norm ({grad_clip:g}); 0 is off.")] = None,
+    dropout: Annotated[float | None, TRAINING("Probability ({dropout:g} on a CPU, {gpu[dropout]:g} on a GPU).")] = None,
+    eval_every: Annotated[int | None, TRAINING("Steps between evaluations ({eval_every:,}).")] = None,
+    log_every: Annotated[int | None, TRAINING("Steps a metrics row covers (1 on a CPU, 10 on a GPU).")] = None,
+    save_every: Annotated[int | None, TRAINING("Steps between checkpoints ({save_every:,}).")] = None,
+    seed: Annotated[int | None, TRAINING("Of weights, batches and dropout ({seed}).")] = None,
+    preset: Annotated[str | None, MODEL("Architecture: {presets}.")] = None,
+    seq_len: Annotated[
+        int | None, MODEL("Context in tokens ({cpu[seq_len]} on a CPU, {gpu[seq_len]} on a GPU).")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Train this many steps (5,000).", rich_help_panel=TRAINING)] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="Or this many passes through the text.", rich_help_panel=TRAINING)
+    n_layers: Annotated[int | None, MODEL("Blocks ({cpu[n_layers]} on a CPU, {gpu[n_layers]} on a GPU).")] = None,
+    num_heads: Annotated[
+        int | None, MODEL("Attention heads a block ({cpu[num_heads]} on a CPU, {gpu[num_heads]} on a GPU).")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Or about this long.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows of text a step.", rich_help_panel=TRAINING)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate (3e-3).", rich_help_panel=TRAINING)] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Steps up to it (100).", rich_help_panel=TRAINING)] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="On matrices (0.1).", rich_help_panel=TRAINING)] = None,
-    grad_clip: Annotated[
-        float | None, typer.Option(help="Largest gradient norm (1.0); 0 is off.", rich_help_panel=TRAINING)
+    embed_dim: Annotated[
+        int | None, MODEL("Width of the model ({cpu[embed_dim]} on a CPU, {gpu[embed_dim]} on a GPU).")
     ] = None,
-    dropout: Annotated[float | None, typer.Option(help="Probability.", rich_help_panel=TRAINING)] = None,
-    eval_every: Annotated[
-        int | None, typer.Option(help="Steps between evaluations (250).", rich_help_panel=TRAINING)
-    ] = None,
-    log_every: Annotated[int | None, typer.Option(help="Steps a metrics row covers.", rich_help_panel=TRAINING)] = None,
-    save_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints (1,000).", rich_help_panel=TRAINING)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, batches and dropout.", rich_help_panel=TRAINING)] = None,
-    preset: Annotated[str, typer.Option(help="Architecture: classic.", rich_help_panel=SIZES)] = "classic",
-    seq_len: Annotated[int | None, typer.Option(help="Context in tokens.", rich_help_panel=SIZES)] = None,
-    n_layers: Annotated[int | None, typer.Option(help="Blocks.", rich_help_panel=SIZES)] = None,
-    num_heads: Annotated[int | None, typer.Option(help="Attention heads a block.", rich_help_panel=SIZES)] = None,
-    embed_dim: Annotated[int | None, typer.Option(help="Width of the residual stream.", rich_help_panel=SIZES)] = None,
-    ff_mult: Annotated[
-        int | None, typer.Option(help="Feed-forward width as a multiple of it (4).", rich_help_panel=SIZES)
-    ] = None,
+    ff_mult: Annotated[int | None, MODEL("Feed-forward width as a multiple of it ({ff_mult}).")] = None,
     ablate: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Take something away (repeatable): no-layernorm, no-residual, single-head, swap-qk, no-positions.",
-            rich_help_panel=SIZES,
-        ),
+        list[str] | None, MODEL("Take something away (repeatable): {ablations}.", metavar="<str>")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN)] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=RUN)] = None,
-    compile_: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.", rich_help_panel=RUN)
-    ] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Repeat to the bit on CUDA too.", rich_help_panel=RUN)
-    ] = False,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of training.", rich_help_panel=RUN)] = None,
-    name: Annotated[str | None, typer.Option(help="Of the run; else date, time and text.", rich_help_panel=RUN)] = None,
-    out: OutOption = "runs",
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run where it was saved.", rich_help_panel=RUN)
-    ] = None,
-    headless: Annotated[
-        bool, typer.Option("--headless", help="No app: progress on the terminal.", rich_help_panel=RUN)
-    ] = False,
-    color: ColorOption = "auto",
-    ascii_: AsciiOption = False,
+    device: Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")] = None,
+    precision: Annotated[str | None, RUN("auto, fp32 or bf16.")] = None,
+    compile: Annotated[bool | None, RUN("Use torch.compile (off).", "--compile/--no-compile", metavar="")] = None,
+    deterministic: Annotated[bool | None, RUN("Repeat to the bit on CUDA too.", "--deterministic", metavar="")] = None,
+    threads: Annotated[int | None, RUN("CPU threads of training (all cores).")] = None,
+    name: Annotated[str | None, RUN("Of the run (date, time and text).")] = None,
+    out: Out = "runs",
+    resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
+    headless: Annotated[bool, RUN("No app: progress on the terminal.", "--headless", metavar="")] = False,
+    color: Color = "auto",
+    ascii_: Ascii = False,
 ) -> int:
     """Train a model, in the app or headless.
 
-    With no size options the model fits the device: about 0.8 M parameters on a CPU, 10.7 M on a GPU.
+    With no size options the model fits the device: about 0.8 M parameters on a
+    CPU, 10.7 M on a GPU. Underscores do as well: --batch_size.
 
     [bold]Examples[/bold]
-
-      minigpt-tui train
-
-      minigpt-tui train --data book.txt --epochs 10 --batch-size 32
-
-      minigpt-tui train --data book.txt --minutes 5 --ablate no-positions --name blind
-
-      cat *.md | minigpt-tui train --data - --headless
-
-      minigpt-tui train --resume blind --steps 8000
+    minigpt-tui train
+    minigpt-tui train --data book.txt --epochs 10 --batch-size 32
+    minigpt-tui train --minutes 5 --ablate no-positions --name blind
+    cat *.md | minigpt-tui train --data - --headless
+    minigpt-tui train --resume blind --steps 8000
     """
+    options = given(locals())
     from minigpt_core.plan import Request, prepare, prepare_resume
-
-    compile_mode = None if compile_ is None else "on" if compile_ else "off"
-    training = given(
-        steps=steps, epochs=epochs, minutes=minutes, batch_size=batch_size, learning_rate=learning_rate,
-        warmup_steps=warmup_steps, weight_decay=weight_decay, grad_clip=grad_clip, eval_every=eval_every,
-        log_every=log_every, save_every=save_every, seed=seed, device=device, precision=precision,
-        compile=compile_mode, deterministic=deterministic or None, threads=threads,
-    )  # fmt: skip
-    model = given(
-        seq_len=seq_len, n_layers=n_layers, num_heads=num_heads, embed_dim=embed_dim, ff_mult=ff_mult, dropout=dropout
-    )
-    if resume is not None:
-        fixed = given(data=data, vocab_size=vocab_size, name=name, ablate=ablate or None) | model
-        plan = prepare_resume(resume, training | fixed, out)
-    else:
-        plan = prepare(
-            Request(
-                data=data,
-                preset=preset,
-                ablate=tuple(ablate or ()),
-                vocab_size=vocab_size,
-                model=model,
-                train=training,
-                name=name,
-                out=out,
-            )
-        )
     from minigpt_tui import launch
 
+    if compile is not None:
+        options["compile"] = "on" if compile else "off"
+    if resume is not None:
+        about_this_call = ("resume", "out", "headless", "color", "ascii_")
+        plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
+    else:
+        sizes = {name: value for name, value in given(options, of=ModelConfig).items() if name != "vocab_size"}
+        plan = prepare(Request(**given(options, of=Request), model=sizes, train=given(options, of=TrainConfig)))
     return launch.train(plan, headless=headless, color=color, ascii_only=ascii_, text_on_stdin=data == "-")
-
-
-def given(**options: Any) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 # --- a finished run ---
 
 
 @app.command()
-def chat(
-    run: RunArgument = None, out: OutOption = "runs", color: ColorOption = "auto", ascii_: AsciiOption = False
-) -> int:
-    """Open the app on a finished run: prompt it, look at its attention and its curves. No training.
+def chat(run: RunArgument = None, out: Out = "runs", color: Color = "auto", ascii_: Ascii = False) -> int:
+    """Open the app on a finished run: prompt it, see its attention and curves.
 
     [bold]Examples[/bold]
-
-      minigpt-tui chat
-
-      minigpt-tui chat my-run
-
-      minigpt-tui chat runs/my-run/best.pt
+    minigpt-tui chat
+    minigpt-tui chat my-run
+    minigpt-tui chat runs/my-run/best.pt
     """
     from minigpt_tui import launch
 
@@ -237,82 +224,63 @@ def chat(
 @app.command()
 def generate(
     run: RunArgument = None,
-    prompt: Annotated[str | None, typer.Option(help="What to go on from; else read from stdin.")] = None,
+    prompt: Annotated[str | None, SAMPLING("What to go on from; else stdin, less its last line break.")] = None,
     temperature: Annotated[
-        list[float] | None, typer.Option(help="0 is greedy; repeat it for several answers (0.8).")
+        list[float] | None,
+        SAMPLING("0 is greedy; repeat it for several answers ({temperature:g}).", metavar="<float>"),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Keep the k most likely tokens; 0 keeps all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Drop tokens less likely than this share of the best.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repeating.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 200,
-    stop: Annotated[list[str] | None, typer.Option(help="End the answer at this text (repeatable).")] = None,
-    seed: Annotated[int | None, typer.Option(help="For the same answer again.")] = None,
-    num_samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
-    stream: Annotated[bool, typer.Option(help="Show tokens as they are drawn.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object an answer.")] = False,
-    out: OutOption = "runs",
+    top_k: Annotated[int | None, SAMPLING("Keep the k most likely tokens; 0 keeps all ({top_k}).")] = None,
+    top_p: Annotated[float | None, SAMPLING("Keep the likeliest tokens that make up p ({top_p:g}).")] = None,
+    min_p: Annotated[float | None, SAMPLING("Drop tokens below this share of the best ({min_p:g}).")] = None,
+    repetition_penalty: Annotated[
+        float | None, SAMPLING("Above 1 discourages repeating ({repetition_penalty:g}).")
+    ] = None,
+    max_new_tokens: Annotated[int | None, SAMPLING("Length of an answer ({max_new_tokens}).")] = None,
+    stop: Annotated[list[str] | None, SAMPLING("End an answer at this text (repeatable).", metavar="<str>")] = None,
+    seed: Annotated[int | None, SAMPLING("For the same answer again (random).")] = None,
+    num_samples: Annotated[int | None, SAMPLING("Answers at each temperature ({num_samples}).")] = None,
+    stream: Annotated[bool, OUTPUT("Show tokens as they are drawn.", "--stream/--no-stream", metavar="")] = True,
+    json: Annotated[bool, OUTPUT("One JSON object a line and answer.", "--json", metavar="")] = False,
+    out: Out = "runs",
 ) -> int:
     """Write text with a trained model.
 
     [bold]Examples[/bold]
-
-      minigpt-tui generate --prompt "The meaning of life"
-
-      minigpt-tui generate my-run --prompt "To be" --temperature 0.5 --temperature 1.0 --seed 7
-
-      echo "Once upon" | minigpt-tui generate my-run --max-new-tokens 500 --json
+    minigpt-tui generate --prompt "The meaning of life"
+    minigpt-tui generate my-run --prompt "To be" --temperature 0.5 --seed 7
+    echo "Once upon" | minigpt-tui generate --max-new-tokens 500 --json
     """
-    from minigpt_core.config import SampleConfig
+    options = given(locals(), of=SampleConfig) | {"stop": tuple(stop or ())}
     from minigpt_tui import write
 
-    settings = [
-        SampleConfig(
-            temperature=one,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop or ()),
-            seed=seed,
-            num_samples=num_samples,
-        )
-        for one in temperature or [0.8]
-    ]
+    settings = [SampleConfig(**options | {"temperature": one}) for one in temperature or [SampleConfig().temperature]]
     return write.generate(run, Path(out), prompt, settings, stream=stream, json=json)
 
 
 @app.command()
-def report(run: RunArgument = None, out: OutOption = "runs") -> int:
-    """Write a run's pictures and samples to its assets/ folder.
+def report(run: RunArgument = None, out: Out = "runs") -> None:
+    """Write a run's pictures and samples to its assets folder.
 
     [bold]Examples[/bold]
-
-      minigpt-tui report
-
-      minigpt-tui report my-run
+    minigpt-tui report
+    minigpt-tui report my-run
     """
-    from minigpt_core.report import write_assets
     from minigpt_core.rundir import find_run
 
-    def progress(what: str) -> None:
-        print(f"drawing {what} …", file=sys.stderr)
+    found = find_run(run, Path(out))
+    from minigpt_core.report import write_assets
 
-    for path in write_assets(find_run(run, Path(out)), progress):
+    for path in write_assets(found, lambda what: print(f"drawing {what}", file=sys.stderr)):
         print(path)
-    return 0
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(context: typer.Context, out: OutOption = "runs") -> None:
+def runs(context: typer.Context, out: Out = "runs") -> None:
     """List runs, newest first, or show one.
 
     [bold]Examples[/bold]
-
-      minigpt-tui runs
-
-      minigpt-tui runs show my-run
+    minigpt-tui runs
+    minigpt-tui runs show my-run
     """
     if context.invoked_subcommand is None:
         from minigpt_tui import listing
@@ -321,14 +289,12 @@ def runs(context: typer.Context, out: OutOption = "runs") -> None:
 
 
 @runs_app.command("show")
-def show(run: RunArgument = None, out: OutOption = "runs") -> None:
+def show(run: RunArgument = None, out: Out = "runs") -> None:
     """Show a run: how it was made, how far it came, how to go on.
 
     [bold]Examples[/bold]
-
-      minigpt-tui runs show
-
-      minigpt-tui runs show my-run
+    minigpt-tui runs show
+    minigpt-tui runs show my-run
     """
     from minigpt_core.rundir import find_run
     from minigpt_tui import listing
@@ -337,14 +303,12 @@ def show(run: RunArgument = None, out: OutOption = "runs") -> None:
 
 
 @app.command()
-def doctor(color: ColorOption = "auto", ascii_: AsciiOption = False) -> None:
+def doctor(color: Color = "auto", ascii_: Ascii = False) -> None:
     """Show what was found here and what would be chosen, each with its reason.
 
     [bold]Examples[/bold]
-
-      minigpt-tui doctor
-
-      minigpt-tui doctor --color 16
+    minigpt-tui doctor
+    minigpt-tui doctor --color 16
     """
     from minigpt_tui.doctor import print_findings
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_core import hardware
 from minigpt_tui import terminal as term
+from minigpt_tui.listing import show
 from minigpt_tui.widgets.format import size
 
 
 def print_findings(color: str, ascii_only: bool) -> None:
     """Three tables: machine, training, terminal."""
-    console = Console()
-    for title, rows in (
-        ("Machine", machine()),
-        ("Training", training()),
-        ("Terminal", terminal(term.inspect(color, ascii_only))),
-    ):
+    found = term.inspect(color, ascii_only)  # first: a bad option must not wait for torch
+    for title, rows in (("Machine", machine()), ("Training", training()), ("Terminal", terminal(found))):
         table = Table(
             box=None, pad_edge=False, show_header=False, title=title, title_justify="left", title_style="bold"
         )
@@ -30,8 +26,8 @@ def print_findings(color: str, ascii_only: bool) -> None:
         table.add_column(overflow="fold", style="dim")
         for name, value, reason in rows:
             table.add_row(name, Text(value), Text(reason))
-        console.print(table)
-        console.print()
+        show(table)
+        print()
 
 
 def machine() -> list[tuple[str, str, str]]:
@@ -41,8 +37,7 @@ def machine() -> list[tuple[str, str, str]]:
         ("memory", size(hardware.available_memory()), "free"),
         ("cpu bf16", "yes" if hardware.cpu_has_bf16() else "no", "native matrix products"),
     ]
-    for gpu in gpus:
-        rows.append((f"gpu {gpu.index}", gpu.name, f"{size(gpu.free_bytes)} of {size(gpu.total_bytes)} free"))
+    rows += [(f"gpu {g.index}", g.name, f"{size(g.free_bytes)} of {size(g.total_bytes)} free") for g in gpus]
     return rows if gpus else [*rows, ("gpu", "none", reason)]
 
 
@@ -50,10 +45,10 @@ def training() -> list[tuple[str, str, str]]:
     import torch
 
     from minigpt_core.devices import survey
-    from minigpt_core.plan import count_parameters, decide_sizes
+    from minigpt_core.sizes import count_parameters, decide_sizes
 
     model, train, devices = decide_sizes(survey(), {}, {}, vocab_size=100)
-    rows = [("torch", torch.__version__, f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build")]
+    rows = [("torch", str(torch.__version__), f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build")]
     for name, reason in devices.reasons.items():
         rows.append((name, str(getattr(devices, name)), reason))
     sizes = f"{model.n_layers} layers, {model.num_heads} heads, {model.embed_dim} wide, context {model.seq_len}"

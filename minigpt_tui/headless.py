@@ -12,6 +12,7 @@ from minigpt_core.plan import Plan
 from minigpt_core.status import Status, Stop
 from minigpt_tui.widgets.format import duration
 
+POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
 """Between two progress lines where nobody watches a bar."""
 
@@ -34,14 +35,27 @@ def train(plan: Plan) -> tuple[Status, int | None]:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    show = ProgressBar() if sys.stderr.isatty() else ProgressLines()
-    print(f"run {plan.run.path}", flush=True)
+    show = ProgressBar() if sys.stderr is not None and sys.stderr.isatty() else ProgressLines()
     engine.start()
-    with show:
-        while not engine.join(0.2):
-            show.update(engine.status())
-    show.finish(engine.status())
+    try:
+        announce(engine)
+        with show:
+            while not engine.join(POLL_SECONDS):
+                show.update(engine.status())
+        show.finish(engine.status())
+    finally:  # also when our output was closed, as `head` does: what was trained is saved
+        engine.send(Stop())
+        engine.join()
     return engine.status(), received[0] if received else None
+
+
+def announce(engine: Engine) -> None:
+    """Name the run's folder as soon as there is something in it: a run that cannot start leaves none."""
+    while engine.status().phase == "starting":
+        if engine.join(POLL_SECONDS):
+            break
+    if engine.status().phase != "failed":
+        print(f"run {engine.plan.run.path}", flush=True)
 
 
 def summary(status: Status) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import zipfile
 from pathlib import Path
 
 from minigpt_core.errors import UserError
@@ -16,6 +17,8 @@ from minigpt_tui.local import LocalSession
 
 SWITCH_SECONDS = 0.0005
 """How often Python looks whether another thread wants to run: a key press must not wait for a busy trainer."""
+SAVE_SECONDS = 30.0
+"""How long a run may take to save itself where the app did not wait for it: it crashed, or its terminal went away."""
 
 
 def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_stdin: bool) -> int:
@@ -47,6 +50,8 @@ def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
     checkpoint = Path(ref) if ref is not None and Path(ref).is_file() else run.checkpoint
     if not checkpoint.is_file():
         raise UserError(f"run {run.name!r} has no checkpoint to talk to; train one with: minigpt-tui train")
+    if not zipfile.is_zipfile(checkpoint):
+        raise UserError(f"{str(checkpoint)!r} is not a minigpt-tui checkpoint")
     terminal = term.inspect(color, ascii_only)
     if not terminal.interactive:
         raise UserError(f"chat needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui generate")
@@ -65,6 +70,9 @@ def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | N
 
         app = MiniGPTApp(session, terminal)
         app.run()
+    if not app.insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved
+        session.close()
+        session.join(SAVE_SECONDS)
     if app.return_code and not app.failure and app.signal_received is None:
         raise UserError(f"the app failed; the traceback is in {str(run.train_log)!r}, and the run is as last saved")
     return app.signal_received

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,25 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_core.lock import is_locked
-from minigpt_core.plan import read_config
 from minigpt_core.rundir import RunDir, list_runs
 from minigpt_core.runlog import read_events, read_metrics
 from minigpt_core.status import MetricsRow
+from minigpt_core.stored import read_config
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import UNKNOWN, count, duration, number, short
+
+PIPE_WIDTH = 10_000
+"""Columns; a table takes only what its texts need."""
+
+
+def show(table: Table) -> None:
+    """Print as wide as the terminal; a pipe has no width, so there nothing is folded and every row is one line."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(width=PIPE_WIDTH if piped else None)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
 
 
 def print_runs(parent: Path) -> None:
@@ -43,7 +58,7 @@ def print_runs(parent: Path) -> None:
             duration(last.time) if last else UNKNOWN,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
         )
-    Console().print(table)
+    show(table)
 
 
 def print_run(run: RunDir) -> None:
@@ -75,7 +90,7 @@ def print_run(run: RunDir) -> None:
     add("made by", " ".join(shlex.quote(word) for word in config.get("command", [])))
     add("go on", f"minigpt-tui train --resume {shlex.quote(str(run.path))}")
     add("talk to it", f"minigpt-tui chat {shlex.quote(str(run.path))}")
-    Console().print(table)
+    show(table)
 
 
 def state(run: RunDir, last: MetricsRow | None) -> str:

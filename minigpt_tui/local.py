@@ -7,19 +7,23 @@ import time
 from pathlib import Path
 
 import msgspec
-from minigpt_core.hardware import Monitor
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.errors import UserError
 from minigpt_core.generation import Generation
+from minigpt_core.hardware import Monitor
 from minigpt_core.history import RunHistory
 from minigpt_core.observers import Probe, Sampler
-from minigpt_core.plan import Plan, read_config
+from minigpt_core.plan import Plan
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
 from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Status, Stop
-from minigpt_core.weights import StoredWeights, WeightSource
+from minigpt_core.stored import read_config
+from minigpt_core.weights import StoredWeights
+
+PROGRESS = ("total_steps", "val_loss", "val_step", "best_val_loss", "best_step", "final_val_loss", "lr_scale")
+"""What of a checkpoint's state a status shows."""
 
 
 class LocalSession:
@@ -28,10 +32,11 @@ class LocalSession:
     Use `LocalSession.training(plan)` or `LocalSession.finished(run, checkpoint)`.
     """
 
-    def __init__(self, run: RunDir, source: WeightSource, engine: Engine | None, status: Status) -> None:
-        self.trains = engine is not None
+    def __init__(self, run: RunDir, source: Engine | StoredWeights, status: Status) -> None:
+        self._engine = source if isinstance(source, Engine) else None
+        self.trains = self._engine is not None
         self.run = run
-        self._source, self._engine, self._stored = source, engine, status
+        self._source, self._stored = source, status
         self._history = RunHistory(run)
         self._log: RunLog | None = None
         self._sampler = Sampler(source, self._keep)
@@ -41,12 +46,12 @@ class LocalSession:
     @classmethod
     def training(cls, plan: Plan) -> LocalSession:
         engine = Engine(plan)
-        return cls(plan.run, engine, engine, engine.status())
+        return cls(plan.run, engine, engine.status())
 
     @classmethod
     def finished(cls, run: RunDir, checkpoint: Path) -> LocalSession:
         """A run nobody trains: its charts, its weights, no steering."""
-        return cls(run, StoredWeights(run, checkpoint), None, stored_status(run))
+        return cls(run, StoredWeights(run, checkpoint), stored_status(run))
 
     def start(self) -> None:
         if self._engine is not None:
@@ -54,10 +59,14 @@ class LocalSession:
 
     def status(self) -> Status:
         self._history.refresh()
-        status = self._stored if self._engine is None else self._engine.status()
         smoothed = self._history.series.last("smoothed")
-        last = self._history.last
-        if self._engine is None and last is not None:
+        status = self._finished(self._source) if isinstance(self._source, StoredWeights) else self._source.status()
+        return msgspec.structs.replace(status, smoothed_loss=smoothed)
+
+    def _finished(self, source: StoredWeights) -> Status:
+        """Of a run nobody trains: its last row and, once they are loaded, what its checkpoint says."""
+        status, last = self._stored, self._history.last
+        if last is not None:
             status = msgspec.structs.replace(
                 status,
                 step=last.step,
@@ -70,7 +79,11 @@ class LocalSession:
                 tok_s=last.tok_s,
                 elapsed=last.time,
             )
-        return msgspec.structs.replace(status, smoothed_loss=smoothed)
+        if source.state:
+            known = {name: source.state[name] for name in PROGRESS}
+            phase = status.phase if known["final_val_loss"] is None else "done"
+            status = msgspec.structs.replace(status, phase=phase, **known)
+        return status
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
         return self._history.series.envelope(metric, lo, hi, buckets)
@@ -92,6 +105,8 @@ class LocalSession:
         return self._probe.frame()
 
     def reading(self) -> Reading:
+        if self._engine is not None:
+            self._monitor.gpu_uuid = self._engine.gpu_uuid
         return self._monitor.reading()
 
     def close(self) -> None:
@@ -100,7 +115,14 @@ class LocalSession:
         self.send(Stop())
 
     def join(self, timeout: float | None = None) -> bool:
-        return self._engine is None or self._engine.join(timeout)
+        """Wait for the trainer, and for the observers: a thread left in native code would abort the program's end."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        trained = self._engine is None or self._engine.join(left())
+        return trained and self._sampler.join(left()) and self._probe.join(left())
 
     def _keep(self, generation: Generation) -> None:
         """Write an answer to the run's events; a run that cannot be written loses nothing but this line."""

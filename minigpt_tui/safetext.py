@@ -1,8 +1,8 @@
-"""Any text -> what may be shown. Prompts, file names, corpora and above all a model's own output are not to be trusted.
+"""Any text -> what may be shown. Prompts, file names, corpora and a model's own output are not to be trusted.
 
-A byte-level model *will* write escape sequences. Shown as they are, they could clear the screen, reorder a line or write
-to the clipboard. So controls become their Unicode pictures, what is invisible or rearranges text becomes U+FFFD, and runs
-of combining marks are cut short.
+A byte-level model *will* write escape sequences. Shown as they are, they could clear the screen, reorder a line or
+write to the clipboard. So controls become their Unicode pictures, what is invisible or rearranges text becomes U+FFFD,
+and runs of combining marks are cut short.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-from rich.cells import cell_len
+from rich.cells import get_character_cell_size
 
 HIDDEN = "\N{REPLACEMENT CHARACTER}"
 TAB = 4
 """Columns of a tab in prose."""
 MARKS = 3
-"""Combining marks that one character may carry."""
+"""Characters without a cell of their own (combining marks, jamo, variation selectors) that one character may carry."""
 PICTURES = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 """White space where it must be seen."""
-ASCII = {"␣": "_", "⏎": "$", "⇥": ">", "·": ".", "…": "...", "–": "-", "—": "-", "→": "->", "×": "x"}
 
 # Cc controls, Cf formats (bidi, zero width, soft hyphen), Cs surrogates, Co private use, Cn unassigned, Zl and Zp
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -55,10 +54,12 @@ def safe(text: str, *, newlines: bool = True) -> str:
             continue
         if character == "\t":
             out.append(PICTURES["\t"])
+            marks = 0
             continue
-        marks = marks + 1 if unicodedata.combining(character) or unicodedata.category(character) == "Me" else 0
+        shown = _character(character)
+        marks = 0 if get_character_cell_size(shown) else marks + 1
         if marks <= MARKS:
-            out.append(_character(character))
+            out.append(shown)
     return "".join(out)
 
 
@@ -66,12 +67,5 @@ def token_label(text: str) -> str:
     """One token for an axis: white space made visible, never empty, combining marks on a base of their own."""
     if text in PICTURES:
         return PICTURES[text]
-    label = "".join(PICTURES.get(character) or _character(character) for character in text) or "∅"
-    return label if cell_len(label) else "◌" + label
-
-
-def to_ascii(text: str) -> str:
-    """For a terminal that is not UTF-8: what has no ASCII look-alike is a question mark."""
-    if text.isascii():
-        return text
-    return "".join(c if c.isascii() else ASCII.get(c, "?" * max(1, cell_len(c))) for c in text)
+    label = safe(text, newlines=False).replace(" ", PICTURES[" "]) or "∅"
+    return label if get_character_cell_size(label[0]) else "◌" + label

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
@@ -18,6 +21,8 @@ Color = Literal["truecolor", "256", "16", "none"]
 DUMB = ("", "dumb", "unknown")
 TRUECOLOR_TERMS = ("alacritty", "foot", "ghostty", "kitty", "wezterm", "-direct")
 UTF8 = ("utf-8", "utf8")
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What Python itself sets LC_CTYPE to where the locale is C (PEP 538)."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,10 @@ def _color(env: Mapping[str, str]) -> tuple[Color, str]:
 
 
 def _ascii(env: Mapping[str, str]) -> tuple[bool, str]:
-    name = "LC_ALL" if env.get("LC_ALL") else "LANG" if env.get("LANG") else "LC_CTYPE"
-    # Python itself may have set LC_CTYPE=C.UTF-8 (PEP 538) where LANG says C, so LC_CTYPE counts only without LANG.
+    # POSIX order, but LC_CTYPE says nothing beside a LANG of C: Python itself may have set it.
+    coerced = env.get("LANG") in ("C", "POSIX") and env.get("LC_CTYPE") in COERCED
+    names = ("LC_ALL", "LANG") if coerced else ("LC_ALL", "LC_CTYPE", "LANG")
+    name = next((name for name in names if env.get(name)), "LANG")
     value = env.get(name, "")
     if not value:
         return False, "no locale is set: UTF-8 assumed (--ascii if the screen shows rubbish)"
@@ -104,6 +111,18 @@ def keyboard_from_tty() -> None:
     os.close(keyboard)
 
 
+class _Screen(io.FileIO):
+    """The screen's descriptor. A window that was closed takes in everything, so that the app can end in order."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(data)
+
+
 @contextmanager
 def protect_screen(log: Path) -> Iterator[None]:
     """While the app runs, only the app writes to the screen; what anything else prints goes to `log`.
@@ -121,8 +140,8 @@ def protect_screen(log: Path) -> Iterator[None]:
     streams = sys.__stdout__, sys.__stderr__
     _flush()
     kept = os.dup(1), os.dup(2)
-    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
-    sys.__stdout__ = sys.__stderr__ = screen  # type: ignore[misc,assignment]
+    screen = io.TextIOWrapper(io.BufferedWriter(_Screen(os.dup(1), "w")), encoding="utf-8", errors="replace")
+    sys.__stdout__ = sys.__stderr__ = screen  # type: ignore[misc]
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
@@ -134,10 +153,14 @@ def protect_screen(log: Path) -> Iterator[None]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
-        screen.close()
+        with suppress(OSError):  # the terminal may be gone
+            screen.close()
 
 
 def _flush() -> None:
+    """Python's and C's buffers to where they were meant to go; never raises, so that what follows always happens."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()
+            with suppress(OSError, ValueError):  # a full disk, a closed stream
+                stream.flush()
+    ctypes.CDLL(None).fflush(None)

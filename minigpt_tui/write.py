@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from minigpt_core.config import SampleConfig
-from minigpt_core.errors import UsageError
+from minigpt_core.errors import UsageError, UserError
 from minigpt_tui.safetext import safe
 
 
@@ -16,16 +16,14 @@ def generate(
     ref: str | None, parent: Path, prompt: str | None, settings: list[SampleConfig], *, stream: bool, json: bool
 ) -> int:
     """Answer `prompt` (standard input if None) once for each of `settings`."""
-    if prompt is None:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError('give a text to go on from: --prompt "The meaning of life", or pipe one in')
-        prompt = sys.stdin.read()
-
+    prompt = read_prompt() if prompt is None else prompt
     from minigpt_core.checkpoint import load_run
     from minigpt_core.sampler import encode_prompt, fresh_seed
     from minigpt_core.sampler import stream as draw
     from minigpt_core.status import Piece
 
+    # A shell may pass bytes that are no text; JSON could not hold them.
+    prompt = prompt.encode(errors="replace").decode()
     run = load_run(ref, parent)
     model = run.model.use_attention("fused")
     tokens, warnings = encode_prompt(run.tokenizer, prompt)
@@ -71,3 +69,18 @@ def generate(
                     print(f"--- temperature {config.temperature:g}, seed {seed}, sample {i} ---")
                 print(shown(prompt + answer))
     return 0
+
+
+def read_prompt() -> str:
+    """Standard input to its end, without the line break that `echo` adds.
+
+    Raises:
+        UsageError: nobody pipes anything in.
+        UserError: it is not UTF-8.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError('give a text to go on from: --prompt "The meaning of life", or pipe one in')
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the prompt on standard input is not UTF-8 (byte offset {error.start:,})") from None

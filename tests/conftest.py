@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-WORDS = "the cat sat on a mat and the dog ran to a tree while birds sang in the old green garden".split()
+SENTENCE = "the cat sat on a mat and the dog ran to a tree while birds sang in the old green garden"
+WORDS = SENTENCE.split()
 
 
 @pytest.fixture(scope="session")

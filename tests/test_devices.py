@@ -8,11 +8,13 @@ import torch
 from minigpt_core.config import ModelConfig, TrainConfig
 from minigpt_core.devices import Facts, WeightGate, decide, training_bytes
 from minigpt_core.errors import UserError
-from minigpt_core.plan import complete_sizes, count_parameters, decide_sizes
+from minigpt_core.sizes import complete_sizes, count_parameters, decide_sizes
 
 GIB = 2**30
 CPU = Facts(cores=8)
-TWO_GPUS = Facts(cores=8, cuda_free=(2 * GIB, 20 * GIB), cuda_bf16=True, nvml_gpus=("L4", "L4"), torch_cuda="12.8")
+TWO_GPUS = Facts(
+    cores=8, cuda_free=(2 * GIB, 20 * GIB), cuda_bf16=(False, True), nvml_gpus=("L4", "L4"), torch_cuda="12.8"
+)
 CPU_WHEEL = Facts(cores=8, nvml_gpus=("NVIDIA L4",))
 OLD_DRIVER = Facts(cores=8, nvml_gpus=("NVIDIA L4",), torch_cuda="13.0")
 
@@ -53,7 +55,7 @@ def test_precision_follows_what_the_device_has():
     assert chosen(Facts(cpu_bf16=True)).precision == "bf16"
     assert chosen(CPU, precision="bf16").precision == "bf16"
     assert "emulates" in chosen(CPU, precision="bf16").reasons["precision"]
-    old_gpu = Facts(cuda_free=(GIB,))
+    old_gpu = Facts(cuda_free=(GIB,), cuda_bf16=(False,))
     assert chosen(old_gpu).precision == "fp32"
     assert chosen(Facts(mps=True)).device == "mps"
 
@@ -83,7 +85,7 @@ def test_sizes_follow_the_device():
 
 
 def test_a_default_batch_shrinks_to_fit_a_gpu_and_a_wanted_one_does_not():
-    full = Facts(cuda_free=(GIB,), cuda_bf16=True)
+    full = Facts(cuda_free=(GIB,), cuda_bf16=(True,))
     model, train, devices = decide_sizes(full, {}, {}, 65)
     assert train.batch_size < 64
     assert training_bytes(model, count_parameters(model), train.batch_size, devices) <= 0.8 * GIB
@@ -104,7 +106,7 @@ def test_a_copy_never_sees_half_a_change():
         while not stop.is_set():
             with gate.changing():
                 for part in weights.chunk(50):
-                    part += 1
+                    part.add_(1)
 
     thread = threading.Thread(target=change)
     thread.start()

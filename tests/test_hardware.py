@@ -1,6 +1,7 @@
 """Facts about the machine, on facts made up here and on this machine."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_memory_respects_the_container():
     assert free_memory(100, "max", "10") == 100
     assert free_memory(100, "50", "20") == 30
     assert free_memory(100, "50", "60") == 0
+    assert free_memory(100, "50", "45", "anon 5\ninactive_file 30\n") == 35  # cached files can be dropped
 
 
 def test_bf16_is_read_from_the_flags():
@@ -37,6 +39,28 @@ def test_cuda_visible_devices_is_followed_as_cuda_does():
     assert [g.index for g in visible(GPUS, "2,0")] == [2, 0]
     assert [g.index for g in visible(GPUS, "GPU-1abc")] == [1]
     assert [g.index for g in visible(GPUS, "1,-1,0")] == [1]
+
+
+def test_a_gpu_without_memory_of_its_own_is_still_a_gpu(monkeypatch):
+    class NVMLError(Exception):
+        pass
+
+    def not_supported(handle):
+        raise NVMLError("Not Supported")
+
+    driver = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlDeviceGetCount=lambda: 1,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetMemoryInfo=not_supported,
+        nvmlDeviceGetName=lambda handle: "NVIDIA GB10",
+        nvmlDeviceGetUUID=lambda handle: "GPU-1",
+    )
+    monkeypatch.setattr(hardware, "_nvml", lambda: (driver, ""))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found, reason = hardware.gpus()
+    assert [gpu.name for gpu in found] == ["NVIDIA GB10"]
+    assert reason == ""
 
 
 def test_this_machine_answers():

@@ -147,7 +147,7 @@ def test_law_3_stop_saves_and_resume_goes_on(text_file, tmp_path, quick_assets):
     assert status.phase == "stopped"
     assert status.saved_step == status.step
     again = prepare_resume("run", {"steps": status.step + 5}, str(tmp_path)).build()
-    assert [row.step for row in again][0] == status.step + 1
+    assert next(iter(again)).step == status.step + 1
 
 
 CORE_ALONE = """

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from minigpt_tui.safetext import safe, to_ascii, token_label
+from minigpt_tui.safetext import MARKS, safe, token_label
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=80)  # surrogates too
 DANGEROUS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -58,6 +58,7 @@ def test_white_space_is_visible_in_labels():
     assert [token_label(c) for c in " \n\ta"] == ["␣", "⏎", "⇥", "a"]
 
 
-@given(ANYTHING)
-def test_ascii_is_ascii(text):
-    assert to_ascii(safe(text)).isascii()
+@pytest.mark.parametrize("mark", "\u0301\u0488\u0e31\u034f\ufe0f\u11a8\U000e0101")
+def test_what_has_no_cell_cannot_pile_up(mark):
+    assert safe("a" + mark * 500) == token_label("a" + mark * 500) == "a" + mark * MARKS
+    assert token_label(mark) == "◌" + mark

@@ -1,6 +1,7 @@
 """What a terminal can show, decided on environments made up here; and, in a real pseudo-terminal, who may draw."""
 
 import sys
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -46,6 +47,8 @@ def test_an_unknown_colour_depth_is_refused():
         ({"LANG": "C"}, True),
         ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python leaves it
         ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+        ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, False),  # Python never sets that: the user did
+        ({"LC_CTYPE": "de_DE.ISO-8859-1"}, True),
         ({"LANG": "de_DE.ISO-8859-1"}, True),
         ({"LANG": ""}, False),
     ],
@@ -77,7 +80,6 @@ class Tiny(App):
     def on_mount(self):
         os.write(2, b"NATIVE NOISE\\n")
         ctypes.CDLL(None).puts(b"C NOISE")
-        ctypes.CDLL(None).fflush(None)
         print("PYTHON NOISE", file=sys.stderr)
         self.set_timer(0.5, self.exit)
 
@@ -103,3 +105,20 @@ def test_only_the_app_draws_on_the_screen(tmp_path, redirect):
     assert shown.rstrip().endswith("AFTER")
     assert "NATIVE NOISE" in log.read_text()
     assert "C NOISE" in log.read_text()
+
+
+def test_a_full_disk_under_the_log_does_not_cost_the_terminal(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "from minigpt_tui.terminal import protect_screen\n"
+        "with protect_screen(Path('/dev/full')):\n"
+        "    print('lost', end='')\n"
+        "print('AFTER')\n"
+    )
+    # Fails as the block ends, not in print; an environment of its own, since PYTHONUNBUFFERED would hide that.
+    child = pexpect.spawn(sys.executable, [str(program)], env={"PATH": "/usr/bin:/bin"}, timeout=30)
+    child.expect(pexpect.EOF)
+    assert b"AFTER" in child.before

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import DescendantBlur, DescendantFocus, Key
+from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
@@ -75,6 +76,9 @@ class MainScreen(Screen[None]):
         *[Binding(str(n), f"pick('{name}')", name) for n, name in enumerate(PANES, 1)],
     ]
 
+    class NeverTrained(Message):
+        """The run failed before its first step."""
+
     def __init__(self, session: Session, look: Ramp) -> None:
         super().__init__()
         self._session = session
@@ -131,6 +135,8 @@ class MainScreen(Screen[None]):
         if self._status.phase == "failed" and before.phase != "failed":
             self.failure.update(f"✗ {safe(self._status.message)}")
             self.add_class("-failed")
+            if self._session.trains and self._status.train_loss is None:
+                self.post_message(self.NeverTrained())
         if self._status.phase != before.phase:
             self._show_hints()
 
@@ -240,7 +246,7 @@ class MainScreen(Screen[None]):
             self.say("this run is finished: nothing to steer, but it answers prompts")
         else:
             self._session.send(command)
-            self.say(said)
+            self.status_line.say(said, until_obeyed=True)
 
     def action_pause(self) -> None:
         if self._status.phase == "paused":

@@ -95,8 +95,8 @@ class Feed(ScrollView, can_focus=True):
             self._starts.append(len(self._lines))
             self._lines += self._wrap(block)
         self.virtual_size = Size(width, len(self._lines))
-        if following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        if following:  # later: a pane that has just come into sight cannot scroll yet
+            self.call_after_refresh(self.scroll_end, animate=False, immediate=True, x_axis=False)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:

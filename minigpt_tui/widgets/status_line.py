@@ -107,14 +107,23 @@ class StatusLine(Lines):
         super().__init__(id="status")
         self._status = Status()
         self._notice: tuple[str, float] | None = None
+        self._until_obeyed = False
 
     def update(self, status: Status) -> None:
-        self._status = status
+        before, self._status = self._status, status
+        stepped = status.phase == "paused" and status.step != before.step
+        if self._until_obeyed and (stepped or status.phase != before.phase):
+            self._notice = None
         self._paint()
 
-    def say(self, text: str) -> None:
-        """Show one line of feedback for a few seconds in place of the status."""
+    def say(self, text: str, until_obeyed: bool = False) -> None:
+        """Show one line of feedback for a few seconds in place of the status.
+
+        Args:
+            until_obeyed: what was asked for shows in the status itself, so the notice makes way once that changes.
+        """
         self._notice = (safe(text, newlines=False), time.monotonic() + NOTICE_SECONDS)
+        self._until_obeyed = until_obeyed
         self._paint()
 
     @property

@@ -1,0 +1,59 @@
+"""Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER
+
+Needs `cairosvg` and the font DejaVu Sans Mono.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import cairosvg
+
+from minigpt_core.plan import Request, prepare
+from minigpt_tui.app import MiniGPTApp
+from minigpt_tui.local import LocalSession
+from minigpt_tui.terminal import Terminal
+
+SIZES = {"app-200x50": (200, 50), "app-120x35": (120, 35), "app-80x24": (80, 24)}
+STEP = 1500
+"""Late enough for words and for heads that do something."""
+
+
+def picture(svg: str, path: Path) -> None:
+    """Textual's SVG as a PNG; the web font it names is replaced by one that is there and has all glyphs."""
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;]*;", "font-family: DejaVu Sans Mono;", svg)
+    svg = svg.replace("font-size: 20px", "font-size: 20.3px")
+    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(path), scale=0.75)
+
+
+async def main(folder: Path) -> None:
+    look = Terminal(True, "", "256", "", False, "")
+    with tempfile.TemporaryDirectory() as runs:
+        session = LocalSession.training(prepare(Request(name="pydocs", out=runs)))
+        app = MiniGPTApp(session, look)
+        async with app.run_test(size=SIZES["app-200x50"]) as pilot:
+            while session.status().step < STEP:
+                await pilot.pause(0.2)
+            await pilot.press("i", *"The value ", "enter")
+            await pilot.pause(2.5)
+            await pilot.press("escape", "escape")
+            for name, size in SIZES.items():
+                await pilot.resize_terminal(*size)
+                await pilot.pause(2.0)
+                picture(app.export_screenshot(title="minigpt-tui"), folder / f"{name}.png")
+            await pilot.resize_terminal(*SIZES["app-120x35"])
+            await pilot.press("2", "a")
+            await pilot.pause(2.0)
+            picture(app.export_screenshot(title="minigpt-tui"), folder / "heads-120x35.png")
+            session.close()
+            while not session.join(0):
+                await pilot.pause(0.1)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
