@@ -27,6 +27,8 @@ def train(plan: Plan) -> tuple[Status, int | None]:
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGHUP:
+            return  # a closing terminal may say so twice
         if received:  # asked twice: leave at once, as the last checkpoint is
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

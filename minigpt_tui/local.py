@@ -134,7 +134,8 @@ class LocalSession:
             kind="sample",
             step=stamp.step,
             time=time.time(),
-            message=f"sampled {generation.n_tokens} tokens after {generation.prompt[:40]!r}",
+            message=f"sampled {generation.n_tokens} tokens"
+            + (f" after {generation.prompt[:40]!r}" if generation.prompt else ""),
             data={
                 "prompt": generation.prompt,
                 "answer": text,

@@ -26,6 +26,7 @@ from minigpt_core.status import (
 )
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAl"
+OWN = "the model wrote this by itself"
 ANSWER = "the people are resolved rather to die than to famish,\nand the world shall know it in the morning of the day."
 EVAL_EVERY = 250
 TOKENS_A_STEP = 768
@@ -45,6 +46,7 @@ class ScriptedSession:
     def __init__(
         self, step: int = 1234, total: int = 5000, trains: bool = True, live: float = 0, **status: object
     ) -> None:
+        self.own: list[Generation] = []
         self.trains = trains
         self.step, self.total, self.live = step, total, live
         self.overrides = status
@@ -143,6 +145,10 @@ class ScriptedSession:
         if not len(steps):
             return Envelope(*(np.empty(0) for _ in range(4)))
         values = np.array([self.val(int(s)) for s in steps]) if metric == "val_loss" else self.loss(steps)
+        if metric == "smoothed":
+            values = np.cumsum(values)
+            values[20:] -= values[:-20].copy()
+            values /= np.minimum(np.arange(1, len(values) + 1), 20)
         groups = np.array_split(np.arange(len(steps)), min(buckets, len(steps)))
         return Envelope(
             np.array([steps[g].mean() for g in groups]),
@@ -175,7 +181,12 @@ class ScriptedSession:
 
     def generate(self, prompt: str, config: SampleConfig) -> Generation:
         generation = Generation(prompt, config)
-        self.generations.append(generation)
+        if prompt:
+            self.generations.append(generation)
+        else:  # what the app asks for by itself is answered at once
+            self.own.append(generation)
+            self.stream(generation, len(OWN), OWN)
+            generation.finish("length")
         return generation
 
     def stream(self, generation: Generation, characters: int, answer: str = ANSWER) -> None:

@@ -19,11 +19,11 @@ from minigpt_core.errors import UsageError
 from minigpt_core.status import Envelope, Pause, Resume, Save, ScaleLearningRate, Status, StepOnce
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.widgets import slash
-from minigpt_tui.widgets.loss_chart import log_ticks, nice_ticks, smooth
+from minigpt_tui.widgets.loss_chart import log_ticks, nice_ticks
 from minigpt_tui.widgets.sparkline import BARS, bars, trend
 from minigpt_tui.widgets.stats import layout, stat_rows
 from minigpt_tui.widgets.status_line import fit, items
-from tests.scripted_session import ScriptedSession, Terminal
+from tests.scripted_session import EVAL_EVERY, OWN, ScriptedSession, Terminal
 
 SIZES = [(80, 24), (120, 35), (200, 50), (80, 50), (200, 24), (60, 16), (50, 14), (20, 5), (3, 2)]
 
@@ -382,10 +382,6 @@ def test_sparkline_is_a_mean_that_skips_what_is_not_finite() -> None:
     assert (trend(np.linspace(4, 2, 100)), trend(np.linspace(2, 4, 100)), trend(np.full(100, 2.0))) == ("↓", "↑", "→")
 
 
-def test_smoothing_has_no_bias_at_its_start() -> None:
-    np.testing.assert_allclose(smooth(np.full(5, 3.0)), 3.0)
-
-
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.2, 4.4), (1.94, 1.97), (0, 50_000), (2, 2)])
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     ticks = nice_ticks(low, high, 5)
@@ -393,3 +389,29 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     if low > 0 and high > low:
         assert log_ticks(low, high, 5)
+
+
+async def test_left_alone_the_model_writes_after_each_evaluation() -> None:
+    session = ScriptedSession(step=40)
+    app = app_of(session)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        assert len(session.own) == 1
+        assert "by itself" in screen(app)
+        assert OWN in screen(app)
+        session.advance(EVAL_EVERY)
+        app.main.poll()
+        app.main.poll()
+        assert len(session.own) == 2
+
+        await pilot.press("i")  # somebody is about to talk to it
+        session.advance(EVAL_EVERY)
+        app.main.poll()
+        assert len(session.own) == 2
+
+
+async def test_a_finished_run_does_not_write_by_itself() -> None:
+    session = ScriptedSession(trains=False)
+    async with app_of(session).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert not session.own

@@ -19,6 +19,7 @@ from textual.widgets import Static
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UserError
+from minigpt_core.generation import Generation
 from minigpt_core.status import Command, Pause, Resume, Save, ScaleLearningRate, Status, StepOnce
 from minigpt_tui.safetext import safe
 from minigpt_tui.screens.help import HelpScreen
@@ -43,6 +44,8 @@ STATUS_SECONDS = 0.25
 DATA_SECONDS = 0.5
 READING_SECONDS = 1.0
 STREAM_SECONDS = 0.04
+BY_ITSELF = SampleConfig(max_new_tokens=120)
+"""What the app asks the model for after each evaluation, from an empty prompt."""
 
 
 class MainScreen(Screen[None]):
@@ -85,6 +88,8 @@ class MainScreen(Screen[None]):
         self._status = Status()
         self._settings = SampleConfig()
         self._picked = "loss"
+        self._sampled_at: int | None = None
+        """The evaluation after which the model last wrote by itself."""
         self.status_line = StatusLine()
         self.loss_line = LossLine()
         self.chart = LossChart()
@@ -139,6 +144,16 @@ class MainScreen(Screen[None]):
                 self.post_message(self.NeverTrained())
         if self._status.phase != before.phase:
             self._show_hints()
+        self._sample_by_itself()
+
+    def _sample_by_itself(self) -> None:
+        """With the first weights and after each evaluation: what the model writes now, unless somebody talks to it."""
+        status, evaluated = self._status, self._status.val_step or 0
+        if status.phase not in ("training", "done") or not self._session.trains or evaluated == self._sampled_at:
+            return
+        self._sampled_at = evaluated
+        if self.focused is not self.prompt and not self.transcript.active:
+            self._follow(self._session.generate("", BY_ITSELF), asked=False)
 
     def _poll_data(self) -> None:
         status = self._status
@@ -188,7 +203,10 @@ class MainScreen(Screen[None]):
         if not self.transcript.display:
             self._picked = "samples"  # an answer nobody sees is no answer
             self._show_pick()
-        self.transcript.follow(generation)
+        self._follow(generation)
+
+    def _follow(self, generation: Generation, asked: bool = True) -> None:
+        self.transcript.follow(generation, asked)
         self._poll_stream()
         if self._stream is not None:
             self._stream.resume()
@@ -223,7 +241,7 @@ class MainScreen(Screen[None]):
         self.set_focus(self.prompt)  # now: what is typed next is text, not keys
 
     def action_again(self, same_seed: bool) -> None:
-        last = self.transcript.last
+        last = self.transcript.last_asked
         if last is None:
             self.say("nothing to repeat yet: press i and type a prompt")
             return

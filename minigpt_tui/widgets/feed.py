@@ -24,6 +24,14 @@ class Feed(ScrollView, can_focus=True):
         self._dropped = 0
         self._wrapped_at = 0
 
+    def on_mount(self) -> None:
+        self.anchor()
+
+    @property
+    def following(self) -> bool:
+        """Whether the end stays in view: always, until the reader scrolls away from it."""
+        return not self._anchor_released
+
     def add(self, block: Text) -> int:
         """Append a block; the number returned names it for `replace`."""
         self._blocks.append(block)
@@ -54,7 +62,7 @@ class Feed(ScrollView, can_focus=True):
         """Wrap one block again and put its lines in the place of the old ones."""
         if not self._wrapped_at:
             return
-        following = self.is_vertical_scroll_end or self.max_scroll_y == 0
+        following = self.following
         start = self._starts[index]
         end = self._starts[index + 1] if index + 1 < len(self._starts) else len(self._lines)
         old, new = self._lines[start:end], self._wrap(self._blocks[index])
@@ -88,7 +96,7 @@ class Feed(ScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         if width == self._wrapped_at:
             return
-        following = self.is_vertical_scroll_end or self.max_scroll_y == 0
+        following = self.following
         self._wrapped_at = width
         self._lines, self._starts = [], []
         for block in self._blocks:

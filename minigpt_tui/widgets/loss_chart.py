@@ -15,8 +15,6 @@ from minigpt_core.status import Envelope
 from minigpt_tui.widgets.lines import Lines, strip
 from minigpt_tui.widgets.palette import ACCENT, BACKGROUND, FAINT, FAINT_STYLE, MUTED, RAW, SECOND
 
-SMOOTHING = 0.7
-"""Weight of the past in the running mean over the points on screen (about two a column)."""
 WAITING = "no loss yet"
 LEGEND = f"[{ACCENT}]━ train[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val[/]"
 MIN_SPAN = 20
@@ -27,16 +25,6 @@ class Series(Protocol):
     """The one method of a session that the chart needs."""
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope: ...
-
-
-def smooth(values: np.ndarray, beta: float = SMOOTHING) -> np.ndarray:
-    """Exponential running mean with the bias of its start removed: s ← βs + (1−β)x, divided by 1−βᵗ."""
-    out = np.empty(len(values))
-    total = 0.0
-    for t, value in enumerate(values, 1):
-        total = beta * total + (1 - beta) * float(value)
-        out[t - 1] = total / (1 - beta**t)
-    return out
 
 
 def nice_ticks(low: float, high: float, n: int) -> list[float]:
@@ -150,13 +138,13 @@ class LossChart(Lines, can_focus=True):
         first, last = (None, None) if self.span is None else (lo, hi)
         train = source.series("train_loss", first, last, buckets=2 * max(8, columns))
         val = source.series("val_loss", first, last, buckets=max(8, columns))
-        x, mean = _points(train.step, train.mean, self.log_y)
+        smoothed = source.series("smoothed", first, last, buckets=2 * max(8, columns))
+        x, line = _points(smoothed.step, smoothed.mean, self.log_y)
         if not len(x) or columns < 12 or rows < 3:
             self.show([strip([(WAITING[:columns], FAINT_STYLE)])])
             return
         raw_x, raw = _points(np.repeat(train.step, 2), np.column_stack([train.low, train.high]).ravel(), self.log_y)
         val_x, val_y = _points(val.step, val.mean, self.log_y)
-        line = smooth(mean)
         self.show(self._plot(columns, rows, (raw_x, raw), (x, line), (val_x, val_y)))
 
     def _plot(self, columns: int, rows: int, raw: _Line, train: _Line, val: _Line) -> list[Strip]:

@@ -17,8 +17,9 @@ TREND_THRESHOLD = 0.002
 
 
 def bars(values: np.ndarray, columns: int) -> str:
-    """At most `columns` block characters for the means of equal buckets, on a logarithmic scale: late progress shows.
+    """At most `columns` block characters for the means of equal buckets.
 
+    The scale is logarithmic and leaves the steep first tenth out (it shows as full), so that late progress shows.
     Values that are not finite are left out; a bucket of nothing else is a blank.
     """
     if columns <= 0 or not len(values):
@@ -29,9 +30,10 @@ def bars(values: np.ndarray, columns: int) -> str:
     if not seen.any():
         return " " * len(means)
     scaled = np.log(np.maximum(means, 1e-6))
-    low, high = scaled[seen].min(), scaled[seen].max()
+    low, high = scaled[seen].min(), scaled[seen][np.count_nonzero(seen) // 10 :].max()
     span = high - low or 1.0
-    levels = np.where(seen, np.nan_to_num((scaled - low) / span) * (len(BARS) - 1) + 0.5, 0).astype(int)
+    share = np.clip(np.nan_to_num((scaled - low) / span), 0, 1)
+    levels = np.where(seen, share * (len(BARS) - 1) + 0.5, 0).astype(int)
     return "".join(BARS[level] if ok else " " for level, ok in zip(levels, seen, strict=True))
 
 

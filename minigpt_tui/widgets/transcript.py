@@ -38,8 +38,10 @@ def stamp_line(stamp: Stamp, temperature: float) -> str:
 class Answer:
     """One request on the screen."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, asked: bool = True) -> None:
         self.generation = generation
+        self.asked = asked
+        """By a person; otherwise the app wanted to see what the model writes by now."""
         self.samples: dict[int, str] = {}
         self.number = -1
         self.settled = False
@@ -69,6 +71,8 @@ class Answer:
         else:
             block.append(f"{mark} ", FAINT_STYLE if self.settled else ACCENT_STYLE)
             block.append(stamp_line(generation.stamp, generation.config.temperature), FAINT_STYLE)
+            if not self.asked:
+                block.append(" · by itself", FAINT_STYLE)
         if generation.finish_reason == "cancelled":
             block.append(" · stopped", WARN_STYLE)
         for warning in generation.warnings:
@@ -104,16 +108,20 @@ class Transcript(Feed):
         return self._answers[-1] if self._answers else None
 
     @property
+    def last_asked(self) -> Answer | None:
+        return next((answer for answer in reversed(self._answers) if answer.asked), None)
+
+    @property
     def active(self) -> list[Generation]:
         """Answers that are queued or streaming."""
         return [answer.generation for answer in self._answers if not answer.settled]
 
-    def follow(self, generation: Generation) -> None:
+    def follow(self, generation: Generation, asked: bool = True) -> None:
         """Show a new request and its answer as it comes."""
         if self._hint is not None:
             self.clear()
             self._hint = None
-        answer = Answer(generation)
+        answer = Answer(generation, asked)
         answer.number = self.add(answer.render(self._waiting))
         self._answers = [*self._answers[-MAX_ANSWERS:], answer]
         self.scroll_end(animate=False, immediate=True, x_axis=False)
