@@ -17,6 +17,7 @@ import msgspec
 
 from minigpt_core.corpus import split
 from minigpt_core.errors import UserError
+from minigpt_core.hardware import give_way
 from minigpt_core.plan import Plan
 from minigpt_core.status import (
     Command,
@@ -45,10 +46,13 @@ class Engine:
     """Trains a planned run in a thread of its own.
 
     The thread is a daemon: a process that must leave at once can. `join` waits for a proper end.
+
+    Args:
+        watched: somebody looks at this run from this process, and goes before it where cores are scarce.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, watched: bool = False) -> None:
+        self.plan, self._watched = plan, watched
         self._status = Status(message="loading torch", name=plan.run.name, run_dir=str(plan.run.path))
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._trainer: Trainer | None = None
@@ -118,6 +122,8 @@ class Engine:
     # --- the trainer's side: the worker thread ---
 
     def _run(self) -> None:
+        if self._watched:
+            give_way()
         try:
             trainer = self._trainer = self.plan.build(self._boundary)
             self._ready.set()
@@ -191,6 +197,7 @@ class Engine:
             changes = {
                 "device": trainer.devices.device,
                 "precision": trainer.devices.precision,
+                "warning": trainer.devices.warning or "",
                 "n_params": trainer.model.num_parameters(),
                 "epoch": trainer.batches.epoch(state.step),
             }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from minigpt_core.status import Reading
 
@@ -49,6 +50,8 @@ def cores(allowed: int, cpu_max: str | None) -> int:
 def available_memory() -> int:
     """Bytes that can still be taken, within the container's limit if there is one."""
     files = _read("memory.max"), _read("memory.current"), _read("memory.stat")
+    import psutil
+
     return free_memory(psutil.virtual_memory().available, *files)
 
 
@@ -123,6 +126,8 @@ def driver_gpus() -> tuple[list[Gpu], str]:
                 memory = nvml.nvmlDeviceGetMemoryInfo(handle)
                 total, free = int(memory.total), int(memory.free)
             except nvml.NVMLError:  # shares the machine's memory, as GB10 does
+                import psutil
+
                 total, free = psutil.virtual_memory().total, psutil.virtual_memory().available
             found.append(Gpu(index, name, uuid, total, free))
     except nvml.NVMLError as error:
@@ -150,6 +155,16 @@ def visible(found: list[Gpu], setting: str | None) -> list[Gpu]:
     return left
 
 
+def give_way() -> None:
+    """Let every other thread of this process go first: what the calling thread and its helpers compute can wait.
+
+    For a trainer somebody watches: a key press or a token then need not wait for its cores. Linux only, where a thread
+    has a priority of its own.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+
+
 class Monitor:
     """Live readings of this process and of one GPU.
 
@@ -159,6 +174,8 @@ class Monitor:
 
     def __init__(self) -> None:
         self.gpu_uuid: str | None = None
+        import psutil  # not at the top: it would delay the first frame
+
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
         self._last = Reading()
@@ -178,8 +195,10 @@ class Monitor:
 
 def gpu_reading(uuid: str | None) -> dict[str, Any]:
     """The fields of `Reading` about one GPU; those it has no sensor for are left out."""
+    if uuid is None:
+        return {}
     nvml, _ = _nvml()
-    if uuid is None or nvml is None:
+    if nvml is None:
         return {}
     reading: dict[str, Any] = {}
     with contextlib.suppress(nvml.NVMLError):

@@ -10,7 +10,7 @@ from minigpt_core.attention import attention_weights
 from minigpt_core.model import GPT
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def attention_maps(model: GPT, tokens: list[int]) -> np.ndarray:
     """Attention of every head on one text.
 

@@ -66,7 +66,7 @@ def pick(logits: Tensor, config: SampleConfig, generator: torch.Generator) -> Te
     return (probabilities / noise).argmax(-1)  # (B,)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the next token of each text, (B,) at a time, `max_new_tokens` times.
 
@@ -76,24 +76,29 @@ def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Ge
     Args:
         prompt: (B, T) int64, T >= 1; only the last `seq_len` tokens are read.
     """
-    seq_len = model.config.seq_len
-    window = fresh = prompt[:, -seq_len:]  # what the cache holds, and what of it the model has yet to read
-    cache = model.new_cache(prompt.size(0))
-    seen = torch.zeros(prompt.size(0), model.config.vocab_size, dtype=torch.bool, device=prompt.device)  # (B, V)
+    seq_len, batch_size = model.config.seq_len, prompt.size(0)
+    length = min(prompt.size(1), seq_len)
+    window = prompt.new_empty(batch_size, seq_len + 1)  # (B, seq_len + 1): what the cache holds, and one token more
+    window[:, :length] = prompt[:, -seq_len:]
+    fresh = window[:, :length]  # (B, T): what of it the model has yet to read
+    cache = model.new_cache(batch_size)
+    penalty = config.repetition_penalty
+    seen = torch.zeros(batch_size, model.config.vocab_size, dtype=torch.bool, device=prompt.device)  # (B, V)
     seen.scatter_(1, prompt, True)
     for _ in range(config.max_new_tokens):
-        if window.size(1) > seq_len:
-            window = fresh = window[:, -max(1, seq_len // 2) :]
+        if length > seq_len:
+            kept = max(1, seq_len // 2)
+            fresh = window[:, length - kept : length].clone()  # (B, kept)
+            window[:, :kept], length = fresh, kept
             for layer in cache:
                 layer.length = 0
         logits = model(fresh, cache)[:, -1].float()  # (B, V)
-        if config.repetition_penalty != 1:
-            logits = penalise(logits, seen, config.repetition_penalty)
-        token = pick(logits, config, generator)  # (B,)
+        token = pick(logits if penalty == 1 else penalise(logits, seen, penalty), config, generator)  # (B,)
         yield token
         fresh = token[:, None]  # (B, 1)
-        seen.scatter_(1, fresh, True)
-        window = torch.cat([window, fresh], dim=1)
+        window[:, length], length = token, length + 1
+        if penalty != 1:
+            seen.scatter_(1, fresh, True)
 
 
 class StopText:

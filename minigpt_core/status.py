@@ -58,6 +58,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase = "starting"
     message: str = ""
     """What the phase is busy with ("loading torch", "evaluating 40 %"), or why it failed: one line."""
+    warning: str = ""
+    """What is not as it should be though training goes on, such as a GPU that torch cannot use: one line."""
     name: str = ""
     run_dir: str = ""
     device: str = ""

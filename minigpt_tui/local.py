@@ -41,11 +41,11 @@ class LocalSession:
         self._log: RunLog | None = None
         self._sampler = Sampler(source, self._keep)
         self._probe = Probe(source)
-        self._monitor = Monitor()
+        self._monitor: Monitor | None = None
 
     @classmethod
     def training(cls, plan: Plan) -> LocalSession:
-        engine = Engine(plan)
+        engine = Engine(plan, watched=True)
         return cls(plan.run, engine, engine.status())
 
     @classmethod
@@ -104,7 +104,12 @@ class LocalSession:
     def attention(self) -> AttentionFrame | None:
         return self._probe.frame()
 
+    def attention_failure(self) -> str | None:
+        return self._probe.failure
+
     def reading(self) -> Reading:
+        if self._monitor is None:
+            self._monitor = Monitor()
         if self._engine is not None:
             self._monitor.gpu_uuid = self._engine.gpu_uuid
         return self._monitor.reading()

@@ -42,6 +42,9 @@ class Session(Protocol):
     def attention(self) -> AttentionFrame | None:
         """The newest attention frame, or None while there is none."""
 
+    def attention_failure(self) -> str | None:
+        """Why the last look at the attention brought no frame, in a line; None if it did."""
+
     def reading(self) -> Reading:
         """Live readings of the machine."""
 

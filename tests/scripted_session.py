@@ -227,6 +227,9 @@ class ScriptedSession:
             )
         return self._maps[step]
 
+    def attention_failure(self) -> str | None:
+        return None
+
     def reading(self) -> Reading:
         gpu = {
             "gpu_name": "NVIDIA L4",

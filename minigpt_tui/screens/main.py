@@ -43,6 +43,8 @@ PANES = ("loss", "attention", "samples", "log")
 STATUS_SECONDS = 0.25
 DATA_SECONDS = 0.5
 READING_SECONDS = 1.0
+BEGIN_SECONDS = 0.05
+"""From the first frame to the loading of torch, which would keep the frame from reaching the terminal."""
 STREAM_SECONDS = 0.04
 BY_ITSELF = SampleConfig(max_new_tokens=120)
 """What the app asks the model for after each evaluation, from an empty prompt."""
@@ -117,10 +119,10 @@ class MainScreen(Screen[None]):
         self.set_interval(READING_SECONDS, self._poll_reading)
         self.prompt.show_settings(self._settings)
         self._show_pick()
-        self.call_after_refresh(self._begin)
+        self.call_after_refresh(self.set_timer, BEGIN_SECONDS, self._begin)
 
     def _begin(self) -> None:
-        """The first frame is on the screen: now torch may load."""
+        """The first frame is on the screen: now torch may be loaded."""
         self._session.start()
         self.poll()
 
