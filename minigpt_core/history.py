@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import Tail
 from minigpt_core.series import Series
 from minigpt_core.status import Event, MetricsRow
 
+FOLLOW_SECONDS = 0.25
+
 
 class RunHistory:
-    """Reads what is new at each `refresh`; the same for a run that trains here, trains elsewhere, or has ended."""
+    """Reads what is new at each `refresh`; the same for a run that trains here, trains elsewhere, or has ended.
+
+    With `follow` a thread does that, so that nobody who asks waits for a disk.
+    """
 
     def __init__(self, run: RunDir) -> None:
         self.series = Series()
@@ -19,6 +27,8 @@ class RunHistory:
         self._metrics = Tail(run.metrics, MetricsRow)
         self._events = Tail(run.events, Event)
         self._generation = 0
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def refresh(self) -> None:
         rows = self._metrics.read()
@@ -32,6 +42,21 @@ class RunHistory:
             self.last = rows[-1]
         self.events += self._events.read()
 
+    def follow(self) -> None:
+        """Refresh in a thread of its own, a few times a second, until `close`."""
+        self._thread = threading.Thread(target=self._follow, name="history", daemon=True)
+        self._thread.start()
+
     def close(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
         self._metrics.close()
         self._events.close()
+
+    def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a file server that stumbles; the next try may succeed
+                self.refresh()
+            if self._closed.wait(FOLLOW_SECONDS):
+                return

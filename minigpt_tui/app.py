@@ -65,6 +65,7 @@ class MiniGPTApp(App[None]):
         super().__init__()
         self.register_theme(THEME)
         self.theme = THEME.name
+        self.animation_level = "none"  # every frame of an animation is a repaint, perhaps over a slow link
         self.session = session
         self.signal_received: signal.Signals | None = None
         self.insisted = False
@@ -140,7 +141,7 @@ class MiniGPTApp(App[None]):
         self._leaving = True
         self.session.close()
         saving = self.session.trains and not self.session.status().finished
-        self.main.say(f"{'saving' if saving else 'leaving'}… (again: leave at once)")
+        self.main.say(f"{'saving' if saving else 'leaving'}… (again: leave at once)", sticky=True)
         self._check_left()
         self.set_interval(JOIN_SECONDS, self._check_left)
 

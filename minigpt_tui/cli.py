@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.config import ABLATIONS, DEFAULT_SIZES, DEFAULT_STEPS, PRESETS, ModelConfig, SampleConfig, TrainConfig
 from minigpt_core.errors import UserError
+from minigpt_tui.terminal import complain
 
 app = typer.Typer(
     name="minigpt-tui",
@@ -47,13 +48,6 @@ def main() -> None:
     except OSError as error:
         code = complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}", 1)
     sys.exit(code or 0)
-
-
-def complain(message: str, code: int) -> int:
-    from minigpt_tui.safetext import safe
-
-    print(f"minigpt-tui: {safe(' '.join(message.split()), newlines=False)}", file=sys.stderr)
-    return code
 
 
 def help_hint(error: TyperException) -> str:

@@ -14,6 +14,7 @@ from minigpt_core.rundir import RunDir, find_run
 from minigpt_core.status import Status
 from minigpt_tui import terminal as term
 from minigpt_tui.local import LocalSession
+from minigpt_tui.safetext import safe
 
 SWITCH_SECONDS = 0.0005
 """How often Python looks whether another thread wants to run: a key press must not wait for a busy trainer."""
@@ -37,11 +38,7 @@ def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_s
             print(f"minigpt-tui: training headless, since {terminal.why_not_interactive}", file=sys.stderr)
         status, received = plain.train(plan)
         return farewell(plan.run, status, received)
-    session = LocalSession.training(plan)
-    received = show(session, terminal, plan.run)
-    code = farewell(plan.run, session.status(), received)
-    leave_threads(session, code)
-    return code
+    return show(LocalSession.training(plan), terminal, plan.run)
 
 
 def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
@@ -55,46 +52,62 @@ def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
     terminal = term.inspect(color, ascii_only)
     if not terminal.interactive:
         raise UserError(f"chat needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui generate")
-    session = LocalSession.finished(run, checkpoint)
-    received = show(session, terminal, run)
-    code = 128 + received if received else 0
-    leave_threads(session, code)
+    return show(LocalSession.finished(run, checkpoint), terminal, run)
+
+
+def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int:
+    """Run the app until the user leaves, say goodbye, and give back the exit code."""
+    try:
+        received = draw(session, terminal, run)
+        code = farewell(run, session.status(), received) if session.trains else exit_code(received)
+    except UserError as error:
+        code = term.complain(str(error), error.exit_code)
+    if not session.join(0):
+        # A thread is still in native code, which Python's own goodbye would tear down under it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 
-def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | None:
-    """Run the app until the user leaves; returns the signal that ended it, if one did."""
+def draw(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | None:
+    """Run the app on the screen; returns the signal that ended it, if one did."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    with term.protect_screen(run.train_log):
-        from minigpt_tui.app import MiniGPTApp
+    insisted = False
+    try:
+        with term.protect_screen(run.train_log):
+            from minigpt_tui.app import MiniGPTApp
 
-        app = MiniGPTApp(session, terminal)
-        app.run()
-    if not app.insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved
-        session.close()
-        session.join(SAVE_SECONDS)
+            app = MiniGPTApp(session, terminal)
+            app.run()
+            insisted = app.insisted
+    finally:
+        if not insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved
+            session.close()
+            session.join(SAVE_SECONDS)
     if app.return_code and not app.failure and app.signal_received is None:
         raise UserError(f"the app failed; the traceback is in {str(run.train_log)!r}, and the run is as last saved")
     return app.signal_received
 
 
 def farewell(run: RunDir, status: Status, received: int | None) -> int:
-    """Say how it ended and how to go on; the exit code."""
+    """Say how the training ended and how to go on; the exit code.
+
+    Raises:
+        UserError: it failed.
+    """
     if status.phase == "failed":
         raise UserError(status.message)
-    place = shlex.quote(str(run.path))
+    place = safe(shlex.quote(str(run.path)), newlines=False)
     if status.final_val_loss is not None:
         print(f"final_val_loss {status.final_val_loss:.4f}")
     if status.phase == "done":
         print(f"done at step {status.step:,}. Talk to it: minigpt-tui chat {place}")
     elif run.checkpoint.is_file():
         print(f"saved at step {status.saved_step or status.step:,}. Go on: minigpt-tui train --resume {place}")
+    return exit_code(received)
+
+
+def exit_code(received: int | None) -> int:
+    """The shell's convention: 128 and the signal."""
     return 128 + received if received else 0
-
-
-def leave_threads(session: LocalSession, code: int) -> None:
-    """Leave without Python's own goodbye if a thread is still in native code, which that would tear down under it."""
-    if not session.join(0):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)

@@ -54,11 +54,11 @@ class LocalSession:
         return cls(run, StoredWeights(run, checkpoint), stored_status(run))
 
     def start(self) -> None:
+        self._history.follow()
         if self._engine is not None:
             self._engine.start()
 
     def status(self) -> Status:
-        self._history.refresh()
         smoothed = self._history.series.last("smoothed")
         status = self._finished(self._source) if isinstance(self._source, StoredWeights) else self._source.status()
         return msgspec.structs.replace(status, smoothed_loss=smoothed)
@@ -160,13 +160,13 @@ class LocalSession:
 def stored_status(run: RunDir) -> Status:
     """What the directory says of a run that nobody trains here."""
     try:
-        config = read_config(run)
+        read_config(run)
     except UserError as error:
         return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path))
     return Status(
         phase="stopped",
         name=run.name,
         run_dir=str(run.path),
-        device=config["devices"]["device"],
-        precision=config["devices"]["precision"],
+        device="cpu",  # where its weights answer, whatever trained them
+        precision="fp32",
     )

@@ -101,6 +101,14 @@ def _is_tty(descriptor: int) -> bool:
         return False
 
 
+def complain(message: str, code: int) -> int:
+    """Say what went wrong in one line on standard error; gives back the exit code."""
+    from minigpt_tui.safetext import safe  # not needed where nothing goes wrong
+
+    print(f"minigpt-tui: {safe(' '.join(message.split()), newlines=False)}", file=sys.stderr)
+    return code
+
+
 def keyboard_from_tty() -> None:
     """Standard input brought the text; from now on it is the keyboard, if this process has a terminal at all."""
     try:

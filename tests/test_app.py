@@ -11,14 +11,16 @@ import sys
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UsageError
-from minigpt_core.status import Envelope, Pause, Resume, Save, ScaleLearningRate, Status, StepOnce
+from minigpt_core.status import Envelope, Event, Pause, Resume, Save, ScaleLearningRate, Status, StepOnce
 from minigpt_tui.app import MiniGPTApp
-from minigpt_tui.widgets import slash
+from minigpt_tui.widgets import feed, slash
+from minigpt_tui.widgets.log import line
 from minigpt_tui.widgets.loss_chart import log_ticks, nice_ticks
 from minigpt_tui.widgets.sparkline import BARS, bars, trend
 from minigpt_tui.widgets.stats import layout, stat_rows
@@ -415,3 +417,225 @@ async def test_a_finished_run_does_not_write_by_itself() -> None:
     async with app_of(session).run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert not session.own
+
+
+@pytest.mark.parametrize(("keys", "text", "column"), [("left", "abcdefgh", 3), ("backspace", "abc", 3)])
+async def test_keys_in_a_burst_inside_the_prompt_all_count(keys: str, text: str, column: int) -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i", *"abcdefgh")
+        for _ in range(5):
+            app.post_message(events.Key(keys, None))
+        await pilot.pause(0.2)
+        assert app.main.prompt.text == text
+        assert app.main.prompt.cursor_location == (0, column)
+
+
+async def test_a_hidden_log_is_bounded_and_one_being_read_stays_in_place() -> None:
+    session = ScriptedSession()
+    for n in range(9000):
+        session._log("info", f"note {n}")
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        log = app.main.events
+        await refreshed(pilot)
+        assert log.seen >= 9000
+        assert len(log._blocks) <= feed.MAX_LINES  # it was never laid out
+        await pilot.press("4")
+        await pilot.pause()
+        assert "note 8999" in screen(app)
+        log.scroll_to(y=2500, animate=False, immediate=True)
+        log.release_anchor()
+        await pilot.pause()
+        top = rows(app)[5]
+        assert "note" in top
+        for n in range(1500):
+            session._log("info", f"more {n}")
+        app.main.poll()
+        await pilot.pause()
+        assert len(log._lines) <= feed.MAX_LINES
+        assert rows(app)[5] == top
+
+
+async def test_many_events_are_one_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(200, 50)) as pilot:
+        await refreshed(pilot)
+        scrolled: list[object] = []
+        monkeypatch.setattr(app.main.events, "scroll_end", lambda **how: scrolled.append(how))
+        for n in range(50):
+            app.session._log("info", f"note {n}")  # type: ignore[attr-defined]
+        app.main.poll()
+        assert len(scrolled) == 1
+
+
+async def test_help_in_the_prompt_is_seen_wherever_one_was() -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("2", "i", *"/HELP", "enter")
+        await pilot.pause()
+        assert "//text" in screen(app)
+
+
+async def test_saving_stays_on_show_until_the_app_is_left() -> None:
+    session = ScriptedSession()
+    session.joined = False
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q", "ctrl+c")
+        await pilot.pause()
+        assert "saving… (again: leave at once)" in rows(app)[0]
+        assert app.main.status_line._notice is not None
+        assert app.main.status_line._notice[1] == math.inf
+        await pilot.press("q")
+
+
+async def test_attention_that_failed_says_why() -> None:
+    session = ScriptedSession()
+    session.attention = lambda: None  # type: ignore[method-assign]
+    session.attention_failure = lambda: "not in the vocabulary: \x1b[31m"  # type: ignore[method-assign]
+    app = app_of(session)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await refreshed(pilot)
+        assert "not in the vocabulary: ␛[31m" in screen(app)
+
+
+def test_a_warning_follows_the_state_and_is_shortened_before_the_progress_goes() -> None:
+    text = "NVIDIA L4 is there, but this torch is a CPU build: install a CUDA build of torch"
+    found = items(ScriptedSession(warning=text).status(), 0.0)
+    wide = "".join(part for part, _ in fit(found, 200))
+    assert wide.startswith(f"▶ training │ {text} │ step")
+    narrow = "".join(part for part, _ in fit(found, 78))
+    assert narrow.startswith("▶ training │ GPU unused: see log (4) │ step 1,234/5,000 │ 25%")
+    for columns in range(1, 250):
+        assert sum(cell_len(part) for part, _ in fit(found, columns)) <= columns
+
+
+async def test_nothing_moves_by_itself() -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)):
+        assert app.animation_level == "none"
+        assert not app.main.prompt.cursor_blink
+
+
+async def test_what_is_copied_is_as_safe_as_what_is_shown() -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i", "x", "enter")
+        session.stream(session.generations[0], 100, answer="a\x1b]52;c;QUJD\x07\nb")
+        app.main.poll()
+        await pilot.press("escape", "c")
+        assert app.clipboard == "a␛]52;c;QUJD␇\nb"
+
+
+@pytest.mark.parametrize("when", [math.inf, -math.inf, math.nan, 1e300])
+def test_a_log_with_an_impossible_time_is_shown(when: float) -> None:
+    assert line(Event(kind="info", step=1, time=when, message="m")).plain.startswith("--:--:-- ")
+
+
+def sample_event(prompt: str, answer: str, **data: object) -> Event:
+    values: dict[str, object] = {"prompt": prompt, "answer": answer, "settings": {"temperature": 0.5}}
+    values |= {"val_loss": 2.5, "val_step": 250, "seed": 9, "finish_reason": "length"}
+    return Event(kind="sample", step=300, time=1.7e9, message="sampled", data=values | data)
+
+
+async def test_the_answers_of_the_past_open_the_transcript() -> None:
+    session = ScriptedSession()
+    session._events = [sample_event(f"old {n}", "answer") for n in range(30)]
+    session._events += [
+        sample_event("bad", "x", settings={"temperature": "hot"}),
+        sample_event("bad", "x", settings={"num_samples": 10**12, "top_p": 7}),
+        sample_event("bad", "x", seed=None),
+        sample_event("bad", "x", finish_reason="why not"),
+        Event(kind="sample", step=300, time=1.7e9, message="no data"),
+        sample_event("", "written alone", val_loss=None, settings={"num_samples": 10**12}),
+        sample_event("Once", " upon a time"),
+    ]
+    app = app_of(session)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await refreshed(pilot)
+        text = screen(app)
+        assert "✓ step 300 · val 2.50 @250 · seed 9 · T 0.5" in text
+        assert "Once upon a time" in text
+        assert "✓ step 300 · seed 9 · T 0.5" not in text  # a validation step without a loss says nothing
+        assert text.index("written alone") < text.index("Once upon") < text.index(OWN)
+        past = [answer.generation.prompt for answer in app.main.transcript._answers][:-1]
+        assert past == [*(f"old {n}" for n in range(12, 30)), "", "Once"]
+        assert app.main.transcript._answers[18].asked is False
+        await pilot.press("r")
+        assert (session.generations[0].prompt, session.generations[0].config.seed) == ("Once", 9)
+        session._events.append(sample_event("Once", "again"))
+        await refreshed(pilot)
+        assert "again" not in screen(app)  # later answers come by themselves
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("/SEED Random", "seed", None),
+        ("/stop  Al", "stop", ("Al",)),
+        ("/stop", "stop", ()),
+        ("/Samples 8", "num_samples", 8),
+        ("/tokens 10000", "max_new_tokens", 10_000),
+    ],
+)
+def test_slash_commands_set(text: str, field: str, value: object) -> None:
+    assert getattr(slash.apply(text, SampleConfig(seed=1, stop=("x",))), field) == value
+
+
+@pytest.mark.parametrize("text", ["/tokens 10001", "/samples 9", "/samples 0"])
+def test_what_the_app_cannot_show_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        slash.apply(text, SampleConfig())
+
+
+async def test_watch_chooses_the_text_of_the_attention_pane() -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        watched: list[str | None] = []
+        session.watch = watched.append  # type: ignore[method-assign]
+        await pilot.press("i", *"/Watch To be", "enter", *"/watch", "enter", *"/stop [/x]", "enter")
+        await pilot.pause()
+        assert watched == ["To be", None]
+        assert "stop '[/x]'" in screen(app)
+
+
+async def test_zoomed_in_between_two_points_the_chart_says_so() -> None:
+    session = ScriptedSession(step=2000)
+    series = session.series
+    session.series = lambda metric, lo=None, hi=None, buckets=200: series(  # type: ignore[method-assign]
+        metric, *((1, 0) if lo is not None else (lo, hi)), buckets
+    )
+    app = app_of(session)
+    async with app.run_test(size=(120, 35)) as pilot:
+        await refreshed(pilot)
+        await pilot.press("right_square_bracket")
+        await refreshed(pilot)
+        assert "no point between steps 1,000 and 2,000" in screen(app)
+        assert "no loss yet" not in screen(app)
+
+
+async def test_the_past_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ScriptedSession(step=2000)
+    app = app_of(session)
+    async with app.run_test(size=(120, 35)) as pilot:
+        await refreshed(pilot)
+        await pilot.press("right_square_bracket", "left")
+        drawn: list[object] = []
+        monkeypatch.setattr(app.main.chart, "_draw", drawn.append)
+        session.advance(500)
+        await refreshed(pilot)
+        assert drawn == []
+        await pilot.press("end")
+        assert len(drawn) == 1
+
+
+async def test_the_cursor_of_a_map_out_of_sight_stays() -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(200, 50)) as pilot:
+        await refreshed(pilot)
+        app.main.attention.cursor = (14, 3)
+        await pilot.press("2", "a", "home", "end")
+        assert app.main.attention.cursor == (14, 3)

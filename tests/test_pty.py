@@ -102,7 +102,7 @@ def training(tmp_path_factory, text):
     """One app that trains on while several tests look at it."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "text.txt").write_text(text)
-    with train(folder, columns=100, rows=30) as terminal:
+    with train(folder, columns=100, rows=60) as terminal:
         terminal.wait_for("loading torch")
         terminal.send("i", "Early bird", "\r")
         yield terminal
@@ -117,10 +117,11 @@ def test_a_prompt_before_torch_is_ready_is_queued_and_answered(training):
 
 
 def ask_for_a_long_answer(terminal, prompt):
-    terminal.send("i", "/tokens 100000", "\r")
-    terminal.wait_for("prompt T 0.8 · 100000 tokens")
+    terminal.send("i", "/tokens 10000", "\r")
+    terminal.wait_for("prompt T 0.8 · 10000 tokens")
+    before = samples(terminal)
     terminal.send(prompt, "\r")
-    terminal.wait_for("● step")
+    terminal.wait(lambda: samples(terminal) != before)
 
 
 def assert_stopped(terminal, prompt):
@@ -185,15 +186,15 @@ def test_a_storm_of_resizes_ends_in_a_correct_screen(training):
     for _ in range(100):
         training.resize(rng.randint(1, 220), rng.randint(1, 60))
         training.pump(0.005)
-    for columns, rows in ((20, 5), (100, 30)):
+    for columns, rows in ((20, 5), (100, 60)):
         training.resize(columns, rows)
         training.wait(lambda: training.line(0).startswith(" ▶ training"), 10)
         training.pump(0.6)
         assert "loss" in training.line(1)
     assert step(training)
     assert re.match(r"╭─ 1 loss.*─╮╭─ stats ─+╮$", training.line(2))
-    assert training.line(28).startswith("╰─")
-    assert "q quit" in training.line(29)
+    assert training.line(58).startswith("╰─")
+    assert "q quit" in training.line(59)
 
 
 # --- leaving ---

@@ -21,6 +21,8 @@ def test_the_look(snap_compare: Callable[..., bool], size: tuple[int, int], monk
     app = MiniGPTApp(session, Terminal())
 
     async def one_answer(pilot: Pilot[None]) -> None:
+        while not session.started:
+            await pilot.pause(0.01)
         app.main._ask("To be", app.main._settings)
         session.stream(session.generations[0], 60)
         app.main.poll()

@@ -28,7 +28,9 @@ EVERYWHERE: Group = (
         ("tab", "next pane"),
         ("f", "maximise the focused pane, and back"),
         ("i", "write a prompt"),
+        ("esc", "stop the answer; restore a maximised pane"),
         ("ctrl+c", "stop the answer"),
+        ("ctrl+z", "suspend: training stops too, until fg"),
         ("q, ctrl+q", "quit: saves first; twice: at once"),
     ),
 )
@@ -48,6 +50,7 @@ PROMPT: Group = (
         ("r, R", "ask again: same seed, new seed"),
         ("c", "copy the last answer"),
         ("/help", "settings: /temp /tokens /topk /seed …"),
+        ("/watch", "choose the text of the attention pane"),
     ),
 )
 LOSS: Group = (

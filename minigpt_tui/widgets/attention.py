@@ -11,11 +11,11 @@ from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
 from minigpt_core.status import AttentionFrame
-from minigpt_tui.safetext import token_label
+from minigpt_tui.safetext import safe, token_label
 from minigpt_tui.widgets import heatmap
 from minigpt_tui.widgets.heatmap import Ramp
-from minigpt_tui.widgets.lines import Lines, Part, strip, width
-from minigpt_tui.widgets.palette import ACCENT_BOLD, BRIGHT_STYLE, FAINT_STYLE, MUTED_STYLE, TEXT_STYLE
+from minigpt_tui.widgets.lines import Lines, Part, message, strip, width
+from minigpt_tui.widgets.palette import ACCENT_BOLD, BRIGHT_STYLE, FAINT_STYLE, MUTED_STYLE, TEXT_STYLE, WARN_STYLE
 
 WAITING = "no attention yet: waiting for the first weights"
 MIN_THUMBNAIL = 10
@@ -31,6 +31,43 @@ class View(NamedTuple):
     k1: int
     scale_x: int
     scale_y: int
+
+
+class Grid(NamedTuple):
+    """How many queries and keys are on screen, and pixels a token."""
+
+    queries: int
+    keys: int
+    scale_x: int
+    scale_y: int
+
+
+def fit(tokens: int, columns: int, rows: int, per_cell: int) -> Grid:
+    """How large a token is drawn in so many cells, and how many of the tokens then have room."""
+    if per_cell == 2:
+        scale_x = scale_y = max(1, min(columns // tokens, 2 * rows // tokens))
+    else:
+        scale_x, scale_y = (2 if columns >= 2 * tokens else 1), 1
+    return Grid(
+        min(tokens, max(1, per_cell * rows // scale_y)), min(tokens, max(1, columns // scale_x)), scale_x, scale_y
+    )
+
+
+def around(cursor: tuple[int, int], corner: tuple[int, int], grid: Grid, tokens: int, per_cell: int) -> View:
+    """The part of the map with the cursor in it, as near as can be to the corner of the last one."""
+    query, key = cursor
+    q0 = min(max(corner[0], query - grid.queries + 1), query, tokens - grid.queries)
+    k0 = min(max(corner[1], key - grid.keys + 1), key, tokens - grid.keys)
+    q0 -= q0 % per_cell if q0 + grid.queries < tokens else 0  # keep the same queries paired in a cell while scrolling
+    if query >= q0 + grid.queries:
+        q0 += per_cell
+    return View(q0, q0 + grid.queries, k0, k0 + grid.keys, grid.scale_x, grid.scale_y)
+
+
+def _strongest(weights: np.ndarray, grid: Grid) -> tuple[int, int]:
+    """Where the cursor begins: the last query on screen and the key it looks at most."""
+    query = grid.queries - 1
+    return query, int(np.argmax(np.nan_to_num(weights[query, : min(query + 1, grid.keys)])))
 
 
 class AttentionPane(Lines, can_focus=True):
@@ -56,6 +93,7 @@ class AttentionPane(Lines, can_focus=True):
         self.border_title = "2 attention"
         self._look = look
         self._frame: AttentionFrame | None = None
+        self._failure: str | None = None
         self._labels: list[str] = []
         self.layer_index = 0
         self.head_index = 0
@@ -66,10 +104,11 @@ class AttentionPane(Lines, can_focus=True):
 
     # --- what to show ---
 
-    def update(self, frame: AttentionFrame | None) -> None:
-        """A frame from the session; the one already shown costs nothing."""
-        if frame is self._frame and (frame is not None or self._rows):
+    def update(self, frame: AttentionFrame | None, failure: str | None = None) -> None:
+        """A frame from the session, or why there is none; what is already shown costs nothing."""
+        if frame is self._frame and (frame is not None or (self._rows and failure == self._failure)):
             return
+        self._failure = failure
         if frame is not None:
             if self._frame is None or self._frame.tokens != frame.tokens:
                 self._labels = [token_label(token) for token in frame.tokens]
@@ -109,7 +148,7 @@ class AttentionPane(Lines, can_focus=True):
             self._paint()
 
     def action_edge(self, last: int) -> None:
-        if self.cursor is not None:
+        if self.cursor is not None and not self.all_heads:
             self.cursor = (self.cursor[0], self.cursor[0] if last else 0)
             self._paint()
 
@@ -129,7 +168,8 @@ class AttentionPane(Lines, can_focus=True):
         if not columns or not rows:
             return
         if self._frame is None:
-            self.show([strip([(WAITING[:columns], FAINT_STYLE)])])
+            text, style = (WAITING, FAINT_STYLE) if self._failure is None else (self._failure, WARN_STYLE)
+            self.show(message(safe(text, newlines=False), style, columns))
         elif self.all_heads:
             self.show(self._multiples(self._frame, columns, rows))
         else:
@@ -146,36 +186,18 @@ class AttentionPane(Lines, can_focus=True):
             segments += [Segment("  0 ", FAINT_STYLE), *heatmap.legend(self._look), Segment(" 1", FAINT_STYLE)]
         return Strip(segments)
 
-    def _view(self, tokens: int, columns: int, rows: int) -> View:
-        """How large a token is drawn, and which tokens fit around the cursor."""
-        per_cell = self._look.rows_per_cell
-        if per_cell == 2:
-            scale = max(1, min(columns // tokens, 2 * rows // tokens))
-            scale_x, scale_y = scale, scale
-        else:
-            scale_x, scale_y = (2 if columns >= 2 * tokens else 1), 1
-        n_queries = min(tokens, max(1, per_cell * rows // scale_y))
-        n_keys = min(tokens, max(1, columns // scale_x))
-        if self.cursor is None:
-            query = n_queries - 1
-            weights = self._frame.weights[self.layer_index, self.head_index, query, : min(query + 1, n_keys)]  # type: ignore[union-attr]
-            self.cursor = (query, int(np.argmax(np.nan_to_num(weights))))
-        q0 = min(max(self._corner[0], self.cursor[0] - n_queries + 1), self.cursor[0], tokens - n_queries)
-        k0 = min(max(self._corner[1], self.cursor[1] - n_keys + 1), self.cursor[1], tokens - n_keys)
-        q0 -= q0 % per_cell if q0 + n_queries < tokens else 0  # keep the same queries paired in a cell while scrolling
-        if self.cursor[0] >= q0 + n_queries:
-            q0 += per_cell
-        self._corner = (q0, k0)
-        return View(q0, q0 + n_queries, k0, k0 + n_keys, scale_x, scale_y)
-
     def _map(self, frame: AttentionFrame, columns: int, rows: int) -> list[Strip]:
         tokens = len(frame.tokens)
         digits = len(str(tokens - 1))
         margin = digits + 2 + self._look.rows_per_cell
         ticks = rows >= 10
         body = max(1, rows - 3 - ticks)
-        view = self._view(tokens, max(1, columns - margin), body)
         weights = frame.weights[self.layer_index, self.head_index]
+        grid = fit(tokens, max(1, columns - margin), body, self._look.rows_per_cell)
+        if self.cursor is None:
+            self.cursor = _strongest(weights, grid)
+        view = around(self.cursor, self._corner, grid, tokens, self._look.rows_per_cell)
+        self._corner = (view.q0, view.k0)
         part = weights[view.q0 : view.q1, view.k0 : view.k1]
         level = heatmap.levels(part, self._look.n, view.q0, view.k0)
         query, key = self.cursor or (0, 0)
@@ -246,8 +268,8 @@ class AttentionPane(Lines, can_focus=True):
         down = max(1, min(n_layers, room // height))
         top = min(max(0, self.layer_index - down // 2), n_layers - down)
         start = min(max(0, self.head_index - across // 2), n_heads - across)
-        shown = down * across < n_layers * n_heads
-        what = f"layers {top}–{top + down - 1} heads {start}–{start + across - 1}" if shown else "all heads"
+        partial = down * across < n_layers * n_heads
+        what = f"layers {top}–{top + down - 1} heads {start}–{start + across - 1}" if partial else "all heads"
         out = [self._caption(what, frame.stamp.step, columns)]
         gap = Strip([Segment(" ", TEXT_STYLE)])
         for layer in range(top, top + down):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual.geometry import Region, Size
@@ -10,7 +11,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 MAX_LINES = 4000
-"""Older blocks are let go beyond this; the run directory has them all."""
+"""With more lines or blocks the oldest blocks are let go, a quarter at once; the run directory has them all."""
+KEPT_LINES = MAX_LINES * 3 // 4
 
 
 class Feed(ScrollView, can_focus=True):
@@ -34,18 +36,29 @@ class Feed(ScrollView, can_focus=True):
 
     def add(self, block: Text) -> int:
         """Append a block; the number returned names it for `replace`."""
-        self._blocks.append(block)
-        self._starts.append(len(self._lines))
-        self._change(len(self._blocks) - 1)
-        self._trim()
+        self.extend([block])
         return self._dropped + len(self._blocks) - 1
+
+    def extend(self, blocks: Sequence[Text]) -> None:
+        """Append blocks, laid out together."""
+        following, start = self.following, len(self._lines)
+        for block in blocks:
+            self._blocks.append(block)
+            self._starts.append(len(self._lines))
+            if self._wrapped_at:
+                self._lines += self._wrap(block)
+        self._trim(following)
+        if self._wrapped_at and blocks:
+            self._grown(following)
+            self._refresh_rows(start, len(self._lines))
 
     def replace(self, number: int, block: Text) -> None:
         """Change a block; one that was let go is ignored."""
         index = number - self._dropped
         if 0 <= index < len(self._blocks):
             self._blocks[index] = block
-            self._change(index)
+            if self._wrapped_at:
+                self._change(index)
 
     def clear(self) -> None:
         self._dropped += len(self._blocks)
@@ -60,8 +73,6 @@ class Feed(ScrollView, can_focus=True):
 
     def _change(self, index: int) -> None:
         """Wrap one block again and put its lines in the place of the old ones."""
-        if not self._wrapped_at:
-            return
         following = self.following
         start = self._starts[index]
         end = self._starts[index + 1] if index + 1 < len(self._starts) else len(self._lines)
@@ -71,26 +82,42 @@ class Feed(ScrollView, can_focus=True):
         for later in range(index + 1, len(self._starts)):
             self._starts[later] += grown
         if grown:
-            self.virtual_size = Size(self._wrapped_at, len(self._lines))
-            if following:
-                self.scroll_end(animate=False, immediate=True, x_axis=False)
-        top = self.scroll_offset.y
-        for y in range(start, len(self._lines) if grown else start + len(new)):
-            offset = y - start
-            if grown or offset >= len(old) or old[offset] != new[offset]:
-                self.refresh(Region(0, y - top, self.size.width, 1))
+            self._trim(following)
+            self._grown(following)
+            self._refresh_rows(start, len(self._lines))
+        else:
+            for y, (before, after) in enumerate(zip(old, new, strict=True), start):
+                if before != after:
+                    self._refresh_rows(y, y + 1)
 
-    def _trim(self) -> None:
-        if len(self._lines) <= MAX_LINES:
+    def _grown(self, following: bool) -> None:
+        """There are more or fewer lines: the end stays in view, or else what the reader sees."""
+        self.virtual_size = Size(self._wrapped_at, len(self._lines))
+        if following:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def _refresh_rows(self, first: int, end: int) -> None:
+        """Repaint the lines from `first` up to `end` as far as they are in view."""
+        top, height = self.scroll_offset.y, self.size.height
+        above, below = max(first - top, 0), min(end - top, height)
+        if above < below:
+            self.refresh(Region(0, above, self.size.width, below - above))
+
+    def _trim(self, following: bool) -> None:
+        """Let the oldest blocks go if there are too many, but never the newest."""
+        if max(len(self._lines), len(self._blocks)) <= MAX_LINES:
             return
-        n = min(bisect_right(self._starts, len(self._lines) - MAX_LINES), len(self._blocks) - 1)
+        enough = bisect_left(self._starts, len(self._lines) - KEPT_LINES)
+        n = min(max(enough, len(self._blocks) - KEPT_LINES), len(self._blocks) - 1)
         cut = self._starts[n]
+        y = self.scroll_offset.y
         del self._blocks[:n], self._starts[:n], self._lines[:cut]
         self._starts = [start - cut for start in self._starts]
         self._dropped += n
-        self.virtual_size = Size(self._wrapped_at, len(self._lines))
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
-        self.refresh()
+        if cut:
+            if not following:
+                self.scroll_to(y=max(0, y - cut), animate=False, immediate=True)
+            self.refresh()
 
     def on_resize(self) -> None:
         width = self.scrollable_content_region.width
@@ -102,6 +129,7 @@ class Feed(ScrollView, can_focus=True):
         for block in self._blocks:
             self._starts.append(len(self._lines))
             self._lines += self._wrap(block)
+        self._trim(following)
         self.virtual_size = Size(width, len(self._lines))
         if following:  # later: a pane that has just come into sight cannot scroll yet
             self.call_after_refresh(self.scroll_end, animate=False, immediate=True, x_axis=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 UNKNOWN = "—"
 
@@ -55,6 +56,14 @@ def age(seconds: float | None) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)}m"
     return f"{int(seconds // 3600)}h" if seconds < 86400 else f"{int(seconds // 86400)}d"
+
+
+def clock(seconds: float) -> str:
+    """The local time of day of a moment in seconds since 1970; a log may hold any number, even one without a date."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "--:--:--"
 
 
 def size(n_bytes: int | None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -22,6 +23,16 @@ def strip(parts: Sequence[Part]) -> Strip:
 def width(parts: Sequence[Part]) -> int:
     """The cells that some parts take."""
     return sum(cell_len(text) for text, _ in parts)
+
+
+def cut(text: str, columns: int) -> str:
+    """The text in at most so many cells, with an ellipsis where it was cut."""
+    return text if cell_len(text) <= columns else set_cell_size(text, max(0, columns - 1)) + "…" * (columns > 0)
+
+
+def message(text: str, style: Style, columns: int) -> list[Strip]:
+    """A sentence in place of a picture, wrapped."""
+    return [strip([(line, style)]) for line in wrap(text, max(1, columns))]
 
 
 class Lines(Widget):

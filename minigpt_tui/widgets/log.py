@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from rich.text import Text
 
 from minigpt_core.status import Event
 from minigpt_tui.safetext import safe
-from minigpt_tui.widgets.feed import Feed
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.feed import MAX_LINES, Feed
 from minigpt_tui.widgets.palette import ACCENT_STYLE, BAD_STYLE, FAINT_STYLE, MUTED_STYLE, TEXT_STYLE, WARN_STYLE
 
 STYLES = {"warning": WARN_STYLE, "error": BAD_STYLE, "done": ACCENT_STYLE}
@@ -17,10 +17,11 @@ STYLES = {"warning": WARN_STYLE, "error": BAD_STYLE, "done": ACCENT_STYLE}
 
 def line(event: Event) -> Text:
     """`14:02:11  1,000  saved model_checkpoint.pt`."""
-    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     message = safe(event.message, newlines=False)
     return Text.assemble(
-        (f"{clock} ", FAINT_STYLE), (f"{event.step:>7,}  ", MUTED_STYLE), (message, STYLES.get(event.kind, TEXT_STYLE))
+        (f"{fmt.clock(event.time)} ", FAINT_STYLE),
+        (f"{event.step:>7,}  ", MUTED_STYLE),
+        (message, STYLES.get(event.kind, TEXT_STYLE)),
     )
 
 
@@ -37,7 +38,6 @@ class EventLog(Feed):
         """How many events have been taken: the next `after` to ask for."""
         return self._seen
 
-    def extend(self, events: Sequence[Event]) -> None:
+    def take(self, events: Sequence[Event]) -> None:
         self._seen += len(events)
-        for event in events:
-            self.add(line(event))
+        self.extend([line(event) for event in events[-MAX_LINES:]])

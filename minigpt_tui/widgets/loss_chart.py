@@ -12,10 +12,11 @@ from textual.color import Color
 from textual.strip import Strip
 
 from minigpt_core.status import Envelope
-from minigpt_tui.widgets.lines import Lines, strip
+from minigpt_tui.widgets.lines import Lines, message
 from minigpt_tui.widgets.palette import ACCENT, BACKGROUND, FAINT, FAINT_STYLE, MUTED, RAW, SECOND
 
 WAITING = "no loss yet"
+TOO_SMALL = "no room for a chart"
 LEGEND = f"[{ACCENT}]━ train[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val[/]"
 MIN_SPAN = 20
 """Steps: zooming in stops here."""
@@ -72,14 +73,18 @@ class LossChart(Lines, can_focus=True):
         """The last step on screen; None follows the run."""
         self._source: Series | None = None
         self._last_step = 0
+        self._version: object = None
         self._drawn: object = None
 
     # --- what to show ---
 
     def update(self, source: Series, last_step: int, version: object) -> None:
-        """Draw again if `version` (anything that changes with the data), the view or the size changed."""
-        self._source, self._last_step = source, last_step
-        key = (version, self.span, self.end, self.log_y, self.size)
+        """Draw again if `version` (anything that changes with the data), the view or the size changed.
+
+        The past does not change: a view of it is drawn once.
+        """
+        self._source, self._last_step, self._version = source, last_step, version
+        key = (version if self.following else None, self.span, self.end, self.log_y, self.size)
         if key != self._drawn and self.size.width and self.size.height:
             self._drawn = key
             self._draw(source)
@@ -88,7 +93,7 @@ class LossChart(Lines, can_focus=True):
         self.border_title = f"1 loss, nats/token{' (log)' if self.log_y else ''}{'' if self.following else ' ‖'}"
         self._drawn = None
         if self._source is not None:
-            self.update(self._source, self._last_step, None)
+            self.update(self._source, self._last_step, self._version)
 
     @property
     def following(self) -> bool:
@@ -140,8 +145,13 @@ class LossChart(Lines, can_focus=True):
         val = source.series("val_loss", first, last, buckets=max(8, columns))
         smoothed = source.series("smoothed", first, last, buckets=2 * max(8, columns))
         x, line = _points(smoothed.step, smoothed.mean, self.log_y)
-        if not len(x) or columns < 12 or rows < 3:
-            self.show([strip([(WAITING[:columns], FAINT_STYLE)])])
+        if not len(x):
+            zoomed = self.span is not None and len(source.series("smoothed", buckets=1))
+            text = f"no point between steps {lo:,} and {hi:,}: [ zooms out" if zoomed else WAITING
+            self.show(message(text, FAINT_STYLE, columns))
+            return
+        if columns < 12 or rows < 3:
+            self.show(message(TOO_SMALL, FAINT_STYLE, columns))
             return
         raw_x, raw = _points(np.repeat(train.step, 2), np.column_stack([train.low, train.high]).ravel(), self.log_y)
         val_x, val_y = _points(val.step, val.mean, self.log_y)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from textual import events
+from textual.content import Content
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -12,6 +15,8 @@ from minigpt_tui.widgets.slash import summary
 
 PLACEHOLDER = "type a prompt, Enter sends; /help for settings"
 MAX_HISTORY = 200
+MAX_BURST = 256
+"""Keys that may be on their way through the prompt and the screen at once."""
 
 
 class Prompt(TextArea):
@@ -31,14 +36,15 @@ class Prompt(TextArea):
         self._recall = 0
         """How far back in the history; 0 is the text being typed."""
         self._draft = ""
-        self.last_key: events.Key | None = None
-        """The newest key that came here, so that the screen can tell strays."""
+        self.cursor_blink = False  # every blink is a repaint
+        self.received: deque[events.Key] = deque(maxlen=MAX_BURST)
+        """The newest keys that came here, so that the screen, which gets them next, can tell strays."""
 
     def show_settings(self, config: SampleConfig) -> None:
-        self.border_title = f"prompt [dim]{summary(config)}[/]"
+        self.border_title = Content.assemble("prompt ", (summary(config), "dim"))
 
     async def _on_key(self, event: events.Key) -> None:
-        self.last_key = event
+        self.received.append(event)
         if event.key == "enter":
             event.stop()
             event.prevent_default()
@@ -69,7 +75,7 @@ class Prompt(TextArea):
         if not text.strip():
             return
         if not self._history or self._history[-1] != text:
-            self._history = [*self._history[-MAX_HISTORY:], text]
+            self._history = [*self._history, text][-MAX_HISTORY:]
         self._recall, self._draft = 0, ""
         self.text = ""
         self.post_message(self.Submitted(text))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from operator import itemgetter
 from typing import NamedTuple
+
+from rich.cells import set_cell_size
+from rich.style import Style
 
 from minigpt_core.status import Status
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets import format as fmt
-from minigpt_tui.widgets.lines import Lines, Part, strip, width
+from minigpt_tui.widgets.lines import Lines, Part, cut, strip, width
 from minigpt_tui.widgets.palette import (
     ACCENT_BOLD,
     BAD_STYLE,
@@ -31,13 +36,20 @@ STATES = {
 }
 SEPARATOR: Part = (" │ ", FAINT_STYLE)
 NOTICE_SECONDS = 4.0
+IN_FULL = 5
+"""The rank of the whole of a part that has a shorter form: step, progress and time to go come first."""
+LEAST_MESSAGE = 12
+"""Cells: less of a message says nothing."""
 
 
 class Item(NamedTuple):
-    """One part of the row; `rank` 0 leaves last."""
+    """One part of the row; `rank` 0 leaves last. `short` stands in where the parts have no room."""
 
     rank: int
     parts: list[Part]
+    short: list[Part] | None = None
+    message: bool = False
+    """It may be cut."""
 
 
 def items(status: Status, now: float) -> list[Item]:
@@ -46,11 +58,14 @@ def items(status: Status, now: float) -> list[Item]:
     word = status.phase
     found = [Item(0, [(f"{glyph} {word}", style)])]
 
-    def add(rank: int, text: str, style: object = TEXT_STYLE, label: str = "") -> None:
-        found.append(Item(rank, [(label, MUTED_STYLE), (text, style)]))  # type: ignore[list-item]
+    def add(rank: int, text: str, style: Style = TEXT_STYLE, label: str = "") -> None:
+        found.append(Item(rank, [(label, MUTED_STYLE), (text, style)]))
 
+    if status.warning:
+        short = f"{'GPU unused' if status.device == 'cpu' else 'warning'}: see log (4)"
+        found.append(Item(1, [(safe(status.warning, newlines=False), WARN_STYLE)], [(short, WARN_STYLE)]))
     if status.phase in ("starting", "evaluating", "saving") and status.message:
-        add(1, safe(status.message, newlines=False), MUTED_STYLE)
+        found.append(Item(1, [(safe(status.message, newlines=False), MUTED_STYLE)], message=True))
     if status.phase == "done":
         add(1, fmt.number(status.final_val_loss), BRIGHT_STYLE, "final val ")
     if status.phase != "starting" or status.step:
@@ -77,26 +92,27 @@ def items(status: Status, now: float) -> list[Item]:
 
 
 def fit(found: list[Item], columns: int) -> list[Part]:
-    """The most important parts that fit whole, in their order; only a lone message may be cut, with an ellipsis."""
-    chosen: set[int] = set()
+    """The most important parts that fit whole, in their order; only a message may be cut, with an ellipsis."""
+    candidates = [(item.rank, index, item.short or item.parts) for index, item in enumerate(found)]
+    candidates += [(IN_FULL, index, item.parts) for index, item in enumerate(found) if item.short]
+    chosen: dict[int, list[Part]] = {}
     used = 0
     gap = width([SEPARATOR])
-    for index in sorted(range(len(found)), key=lambda i: found[i].rank):
-        need = width(found[index].parts) + (gap if chosen else 0)
-        if used + need <= columns:
-            chosen.add(index)
-            used += need
-        elif found[index].rank == 1 and columns - used - gap >= 12:
-            text, style = found[index].parts[-1]
-            found[index] = Item(1, [(text[: columns - used - gap - 1] + "…", style)])
-            chosen.add(index)
-            used = columns
+    for _, index, parts in sorted(candidates, key=itemgetter(0, 1)):
+        room = columns - used - (gap if chosen else 0)
+        if index in chosen:  # its short form, for which the whole may stand in
+            room = columns - used + width(chosen[index])
+        text, style = parts[0]
+        shown = [(cut(text, room), style)] if found[index].message and room >= LEAST_MESSAGE else parts
+        if width(shown) <= room:
+            chosen[index] = shown
+            used = columns - room + width(shown)
     if not chosen:
         text, style = found[0].parts[0]
-        return [(text[:columns], style)]
+        return [(set_cell_size(text, columns), style)]
     line: list[Part] = []
     for index in sorted(chosen):
-        line += ([SEPARATOR] if line else []) + found[index].parts
+        line += ([SEPARATOR] if line else []) + chosen[index]
     return line
 
 
@@ -116,13 +132,16 @@ class StatusLine(Lines):
             self._notice = None
         self._paint()
 
-    def say(self, text: str, until_obeyed: bool = False) -> None:
+    def say(self, text: str, until_obeyed: bool = False, sticky: bool = False) -> None:
         """Show one line of feedback for a few seconds in place of the status.
 
         Args:
             until_obeyed: what was asked for shows in the status itself, so the notice makes way once that changes.
+            sticky: it stays for good, whatever is said later.
         """
-        self._notice = (safe(text, newlines=False), time.monotonic() + NOTICE_SECONDS)
+        if self._notice is not None and self._notice[1] == math.inf:
+            return
+        self._notice = (safe(text, newlines=False), math.inf if sticky else time.monotonic() + NOTICE_SECONDS)
         self._until_obeyed = until_obeyed
         self._paint()
 
@@ -134,8 +153,7 @@ class StatusLine(Lines):
     def _paint(self) -> None:
         columns = max(0, self.size.width - 2)
         if self.notice:
-            text = self.notice if len(self.notice) <= columns else self.notice[: max(0, columns - 1)] + "…"
-            line: list[Part] = [(text, WARN_STYLE)]
+            line: list[Part] = [(cut(self.notice, columns), WARN_STYLE)]
         else:
             line = fit(items(self._status, time.time()), columns)
         self.show([strip([(" ", TEXT_STYLE), *line])])

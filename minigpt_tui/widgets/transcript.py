@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from minigpt_core.generation import Generation
@@ -97,11 +99,12 @@ class Transcript(Feed):
         super().__init__(id="samples")
         self.border_title = "3 samples"
         self._answers: list[Answer] = []
-        self._hint: int | None = None
+        self._hinted = False
         self._waiting = QUEUED
 
     def on_mount(self) -> None:
-        self._hint = self.add(Text.assemble((HINT, FAINT_STYLE)))
+        self.add(Text.assemble((HINT, FAINT_STYLE)))
+        self._hinted = True
 
     @property
     def last(self) -> Answer | None:
@@ -116,22 +119,30 @@ class Transcript(Feed):
         """Answers that are queued or streaming."""
         return [answer.generation for answer in self._answers if not answer.settled]
 
+    def _drop_hint(self) -> None:
+        if self._hinted:
+            self.clear()
+            self._hinted = False
+
+    def show_past(self, generations: Sequence[Generation]) -> None:
+        """Settled answers from before the app was opened, oldest first. One without a prompt was not asked for."""
+        for generation in generations:
+            self.follow(generation, asked=bool(generation.prompt))
+        self.poll(ready=True)
+
     def follow(self, generation: Generation, asked: bool = True) -> None:
         """Show a new request and its answer as it comes."""
-        if self._hint is not None:
-            self.clear()
-            self._hint = None
+        self._drop_hint()
         answer = Answer(generation, asked)
         answer.number = self.add(answer.render(self._waiting))
-        self._answers = [*self._answers[-MAX_ANSWERS:], answer]
+        self._answers = [*self._answers, answer][-MAX_ANSWERS:]
         self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def note(self, text: str) -> None:
         """A line of the app's own, such as the settings."""
-        if self._hint is not None:
-            self.clear()
-            self._hint = None
+        self._drop_hint()
         self.add(Text.assemble((f"{safe(text)}\n", MUTED_STYLE)))
+        self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def poll(self, ready: bool) -> None:
         """Draw what has arrived. `ready`: whether there are weights to sample from."""
