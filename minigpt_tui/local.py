@@ -18,7 +18,7 @@ from minigpt_core.observers import Probe, Sampler
 from minigpt_core.plan import Plan
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
-from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Status, Stop
+from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Stamp, Status, Stop
 from minigpt_core.stored import read_config
 from minigpt_core.weights import StoredWeights
 
@@ -130,31 +130,36 @@ class LocalSession:
         return trained and self._sampler.join(left()) and self._probe.join(left())
 
     def _keep(self, generation: Generation) -> None:
-        """Write an answer to the run's events; a run that cannot be written loses nothing but this line."""
-        stamp = generation.stamp
-        if stamp is None:
+        """Write an answer to the run's events; a run that cannot be written loses nothing but these lines."""
+        if generation.stamp is None:  # it ended before it had weights
             return
-        text = generation.text()
-        event = Event(
-            kind="sample",
-            step=stamp.step,
-            time=time.time(),
-            message=f"sampled {generation.n_tokens} tokens"
-            + (f" after {generation.prompt[:40]!r}" if generation.prompt else ""),
-            data={
-                "prompt": generation.prompt,
-                "answer": text,
-                "val_loss": stamp.val_loss,
-                "val_step": stamp.val_step,
-                "seed": stamp.seed,
-                "settings": generation.config.to_dict(),
-                "finish_reason": generation.finish_reason,
-            },
-        )
         with contextlib.suppress(UserError):
             if self._log is None:
                 self._log = RunLog(self.run)
-            self._log.event(event)
+            for sample in range(generation.config.num_samples):
+                self._log.event(sample_event(generation, generation.stamp, sample))
+
+
+def sample_event(generation: Generation, stamp: Stamp, sample: int) -> Event:
+    """One sample of an answer as the run remembers it."""
+    tokens = generation.n_tokens // generation.config.num_samples
+    prompt = f" after {generation.prompt[:40]!r}" if generation.prompt else ""
+    return Event(
+        kind="sample",
+        step=stamp.step,
+        time=time.time(),
+        message=f"sampled {tokens} tokens{prompt}",
+        data={
+            "prompt": generation.prompt,
+            "answer": generation.text(sample),
+            "sample": sample,
+            "val_loss": stamp.val_loss,
+            "val_step": stamp.val_step,
+            "seed": stamp.seed,
+            "settings": generation.config.to_dict(),
+            "finish_reason": generation.finish_reason,
+        },
+    )
 
 
 def stored_status(run: RunDir) -> Status:

@@ -1,17 +1,16 @@
 """Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER
 
-Needs `cairosvg` and the font DejaVu Sans Mono.
+Needs `rsvg-convert` (librsvg) and the DejaVu fonts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-import cairosvg
 
 from minigpt_core.plan import Request, prepare
 from minigpt_tui.app import MiniGPTApp
@@ -19,7 +18,7 @@ from minigpt_tui.local import LocalSession
 from minigpt_tui.terminal import Terminal
 
 SIZES = {"app-200x50": (200, 50), "app-120x35": (120, 35), "app-80x24": (80, 24)}
-STEP = 1500
+STEP = 800
 """Late enough for words and for heads that do something."""
 
 
@@ -27,8 +26,7 @@ def picture(svg: str, path: Path) -> None:
     """Textual's SVG as a PNG; the web font it names is replaced by one that is there and has all glyphs."""
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;]*;", "font-family: DejaVu Sans Mono;", svg)
-    svg = svg.replace("font-size: 20px", "font-size: 20.3px")
-    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(path), scale=0.75)
+    subprocess.run(["rsvg-convert", "--zoom", "0.75", "--output", path], input=svg.encode(), check=True)
 
 
 async def main(folder: Path) -> None:
@@ -37,17 +35,18 @@ async def main(folder: Path) -> None:
         session = LocalSession.training(prepare(Request(name="pydocs", out=runs)))
         app = MiniGPTApp(session, look)
         async with app.run_test(size=SIZES["app-200x50"]) as pilot:
+            await pilot.press(">", ">", ".")
             while session.status().step < STEP:
                 await pilot.pause(0.2)
             await pilot.press("i", *"The value ", "enter")
-            await pilot.pause(2.5)
-            await pilot.press("escape", "escape")
+            await pilot.pause(3.0)
+            await pilot.press("escape", "2")
             for name, size in SIZES.items():
                 await pilot.resize_terminal(*size)
                 await pilot.pause(2.0)
                 picture(app.export_screenshot(title="minigpt-tui"), folder / f"{name}.png")
             await pilot.resize_terminal(*SIZES["app-120x35"])
-            await pilot.press("2", "a")
+            await pilot.press("a")
             await pilot.pause(2.0)
             picture(app.export_screenshot(title="minigpt-tui"), folder / "heads-120x35.png")
             session.close()

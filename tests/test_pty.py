@@ -76,6 +76,19 @@ def events(run):
     return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
 
 
+def wait_answer(terminal, prompt):
+    """The newest answer to a prompt that somebody typed and that begins so, once it is complete and written down."""
+    found = []
+
+    def there():
+        logged = [event["data"] for event in events(terminal.folder / "runs/run") if event["kind"] == "sample"]
+        found[:] = [answer for answer in logged if answer["prompt"] and answer["prompt"].startswith(prompt)]
+        return bool(found)
+
+    terminal.wait(there)
+    return found[-1]
+
+
 def assert_intact(terminal):
     """All that the app had switched on is off again, and the keyboard is as it was."""
     for mode in MODES_OFF:
@@ -111,9 +124,10 @@ def training(tmp_path_factory, text):
 def test_a_prompt_before_torch_is_ready_is_queued_and_answered(training):
     training.wait_for("queued: waiting for the first weights")
     assert "starting" in training.line(0)
-    training.wait_for("✓ step")
-    assert "Early bird" in training.text()
+    answer = wait_answer(training, "Early bird")
     training.send(ESCAPE)
+    assert answer["finish_reason"] == "length"
+    assert "Early" in training.text()
 
 
 def ask_for_a_long_answer(terminal, prompt):
@@ -126,9 +140,8 @@ def ask_for_a_long_answer(terminal, prompt):
 
 def assert_stopped(terminal, prompt):
     """The answer to `prompt` is complete, and was cut short."""
-    path = terminal.folder / "runs/run"
-    terminal.wait(lambda: events(path)[-1].get("data", {}).get("prompt") == prompt, 5)
-    assert events(path)[-1]["data"]["finish_reason"] == "cancelled"
+    answer = wait_answer(terminal, prompt)
+    assert answer["finish_reason"] == "cancelled"
     terminal.pump(0.3)
     shown = samples(terminal)
     terminal.pump(0.3)
@@ -326,7 +339,7 @@ def finished(tmp_path_factory, text):
         terminal.wait(lambda: "✓ done" in terminal.line(0), 60)
         terminal.status_at_the_end = terminal.line(0)
         terminal.send("i", "The end", "\r")
-        terminal.wait_for("✓ step 30")
+        wait_answer(terminal, "The end")
         terminal.send(ESCAPE, "q")
         asked = time.monotonic()
         terminal.code = terminal.wait_exit()
@@ -343,8 +356,7 @@ def test_a_run_that_ends_in_the_app(finished):
     loss, goodbye = said(finished).splitlines()
     assert re.fullmatch(r"final_val_loss \d\.\d{4}", loss)
     assert goodbye == "done at step 30. Talk to it: minigpt-tui chat runs/run"
-    samples = [e["message"] for e in events(finished.folder / "runs/run") if e["kind"] == "sample"]
-    assert samples == ["sampled 200 tokens after 'The end'"]
+    assert "sampled 200 tokens after 'The end'" in [e["message"] for e in events(finished.folder / "runs/run")]
 
 
 def test_chat_shows_answers_and_looks_but_does_not_steer(finished):
@@ -355,7 +367,7 @@ def test_chat_shows_answers_and_looks_but_does_not_steer(finished):
         assert "pause" not in chat.line(39)
         chat.wait(lambda: re.match(r" ✓ done │ final val \d", chat.line(0)), 10)
         chat.send("i", "Hello", "\r")
-        chat.wait_for("✓ step 30")
+        wait_answer(chat, "Hello")
         chat.send(ESCAPE, "q")
         assert chat.wait_exit() == 0
         assert_intact(chat)
@@ -447,7 +459,7 @@ def test_hostile_text_from_standard_input_cannot_steer_the_terminal(tmp_path):
     with Terminal(["/bin/sh", "-c", f"cat text.txt | {command}"], columns=120, rows=40, cwd=tmp_path) as terminal:
         terminal.wait_for("layer 0 head 0")
         terminal.send("i", "\x1b[200~", "".join(HOSTILE), "\x1b[201~", "\r")  # pasted
-        terminal.wait_for("✓ step")
+        wait_answer(terminal, "")
         terminal.send(ESCAPE, "2", *[ARROW_RIGHT] * 8, CTRL_Q)
         assert terminal.wait_exit() == 0
         assert_intact(terminal)
