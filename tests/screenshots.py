@@ -1,16 +1,17 @@
 """Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER
 
-Needs `rsvg-convert` (librsvg) and the DejaVu fonts.
+Needs `cairosvg` and the DejaVu fonts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import cairosvg
 
 from minigpt_core.plan import Request, prepare
 from minigpt_tui.app import MiniGPTApp
@@ -22,11 +23,15 @@ STEP = 800
 """Late enough for words and for heads that do something."""
 
 
+BRAILLE = re.compile(r"<text (?=[^>]*>[^<]*[\u2800-\u28ff])")
+
+
 def picture(svg: str, path: Path) -> None:
-    """Textual's SVG as a PNG; the web font it names is replaced by one that is there and has all glyphs."""
+    """Textual's SVG as a PNG, in fonts that are there: the mono one has every glyph but braille."""
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;]*;", "font-family: DejaVu Sans Mono;", svg)
-    subprocess.run(["rsvg-convert", "--zoom", "0.75", "--output", path], input=svg.encode(), check=True)
+    svg = BRAILLE.sub('<text style="font-family: DejaVu Sans" ', svg)
+    cairosvg.svg2png(bytestring=svg.encode(), write_to=str(path), scale=0.75)
 
 
 async def main(folder: Path) -> None:

@@ -90,6 +90,7 @@ class TalkScreen(Screen[None]):
         self.say(f"next answers: {slash.summary(self._settings)}")
 
     def _ask(self, text: str, settings: SampleConfig) -> None:
+        self._stop_own()
         try:
             generation = self._session.generate(text, settings)
         except UserError as error:
@@ -111,13 +112,19 @@ class TalkScreen(Screen[None]):
             self.leave_prompt()
 
     def stop_answers(self) -> bool:
-        """Cancel every answer on its way; False if there was none."""
+        """Cancel every answer on its way; False if nobody had asked for one."""
+        self._stop_own()
         running = [generation for generation in self.transcript.active if not generation.cancelled]
         for generation in running:
             generation.cancel()
         if running:
             self.say("stopping the answer")
         return bool(running)
+
+    def _stop_own(self) -> None:
+        """What the model writes by itself gives way to whoever is there."""
+        for generation in self.transcript.unasked:
+            generation.cancel()
 
     def on_key(self, event: Key) -> None:
         """Keys in one burst with `i` (a slow link, a script) were on their way to the old pane: they are text."""

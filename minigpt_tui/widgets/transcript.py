@@ -119,6 +119,11 @@ class Transcript(Feed):
         """Answers that are queued or streaming."""
         return [answer.generation for answer in self._answers if not answer.settled]
 
+    @property
+    def unasked(self) -> list[Generation]:
+        """Those of them that nobody asked for."""
+        return [answer.generation for answer in self._answers if not answer.settled and not answer.asked]
+
     def _drop_hint(self) -> None:
         if self._hinted:
             self.clear()
