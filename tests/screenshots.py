@@ -18,7 +18,7 @@ from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.local import LocalSession
 from minigpt_tui.terminal import Terminal
 
-SIZES = {"app-200x50": (200, 50), "app-120x35": (120, 35), "app-80x24": (80, 24)}
+LARGE, MEDIUM = (200, 50), (120, 35)
 STEP = 800
 """Late enough for words and for heads that do something."""
 
@@ -39,18 +39,15 @@ async def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as runs:
         session = LocalSession.training(prepare(Request(name="pydocs", out=runs)))
         app = MiniGPTApp(session, look)
-        async with app.run_test(size=SIZES["app-200x50"]) as pilot:
+        async with app.run_test(size=LARGE) as pilot:
             await pilot.press(">", ">", ".")
             while session.status().step < STEP:
                 await pilot.pause(0.2)
             await pilot.press("i", *"The value ", "enter")
             await pilot.pause(3.0)
             await pilot.press("escape", "2")
-            for name, size in SIZES.items():
-                await pilot.resize_terminal(*size)
-                await pilot.pause(2.0)
-                picture(app.export_screenshot(title="minigpt-tui"), folder / f"{name}.png")
-            await pilot.resize_terminal(*SIZES["app-120x35"])
+            picture(app.export_screenshot(title="minigpt-tui"), folder / "app-200x50.png")
+            await pilot.resize_terminal(*MEDIUM)
             await pilot.press("a")
             await pilot.pause(2.0)
             picture(app.export_screenshot(title="minigpt-tui"), folder / "heads-120x35.png")
