@@ -17,9 +17,10 @@ from typing import BinaryIO
 import numpy as np
 
 from minigpt_core.errors import UsageError, UserError
+from minigpt_core.repeats import repeats
 from minigpt_core.tokenizer import Tokenizer
 
-UNREPEATABLE = ("-",)
+UNREPEATABLE = ("standard input",)
 """Sources that cannot be read a second time."""
 TEXT_SUFFIXES = (".txt", ".md")
 """The files that a folder contributes."""
@@ -122,7 +123,11 @@ def _pydocs() -> Corpus:
     return Corpus.from_text(text, "pydocs", f"pydocs (the language reference of Python {version})")
 
 
-BUILT_IN: dict[str, Callable[[], Corpus]] = {"pydocs": _pydocs}
+def _repeats() -> Corpus:
+    return Corpus.from_text(repeats(), "repeats", "repeats (random segments that come back)")
+
+
+BUILT_IN: dict[str, Callable[[], Corpus]] = {"pydocs": _pydocs, "repeats": _repeats}
 """The corpora that have a name."""
 
 

@@ -14,13 +14,18 @@ import traceback
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from minigpt_core.corpus import split
 from minigpt_core.errors import UserError
 from minigpt_core.hardware import give_way
+from minigpt_core.landmarks import Landmarks
 from minigpt_core.plan import Plan
+from minigpt_core.prober import Prober, born
+from minigpt_core.runlog import read_events, read_metrics
 from minigpt_core.status import (
     Command,
+    Event,
     MetricsRow,
     Pause,
     Phase,
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from minigpt_core.model import GPT
     from minigpt_core.trainer import Trainer
 
+LAST_LOOK_SECONDS = 10.0
+"""How long a run's end waits for its last frame."""
 PACE_MEMORY = 0.9
 """How much of the pace shown is what it was a row ago: a steady number is easier to read."""
 
@@ -59,6 +66,8 @@ class Engine:
         self._ready = threading.Event()
         """Set once there are weights, or never will be."""
         self._paused = self._stepping = False
+        self.landmarks = Landmarks(plan.run, plan.tokens, plan.tokenizer.vocab_size)
+        self.prober = Prober(self, plan.run, self._log)
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
 
     # --- the viewers' side: any thread ---
@@ -108,10 +117,8 @@ class Engine:
             state = trainer.state
             return Stamp(step=state.step, val_loss=state.val_loss, val_step=state.val_step)
 
-    def probe_text(self) -> str:
-        trainer = self._weights()
-        _, val = split(self.plan.tokens, trainer.model.config.seq_len)
-        return self.tokenizer.decode(val[: trainer.model.config.seq_len])
+    def validation(self, n: int) -> np.ndarray:
+        return split(self.plan.tokens, 1)[1][:n]
 
     def _weights(self) -> Trainer:
         self._ready.wait()
@@ -127,8 +134,12 @@ class Engine:
         try:
             trainer = self._trainer = self.plan.build(self._boundary)
             self._ready.set()
+            self._watch(trainer)
             for row in trainer:
                 self._publish(row=row)
+                for crossing in self.landmarks.passed(row):
+                    self._log(crossing.event())
+            self.prober.finish(LAST_LOOK_SECONDS)
             if not trainer.stopping:
                 self._write_assets()
             self._publish("stopped" if trainer.stopping else "done", message="")
@@ -142,6 +153,20 @@ class Engine:
         finally:
             self._ready.set()
             self.plan.release()
+
+    def _watch(self, trainer: Trainer) -> None:
+        """Begin to tell what the run passes and to record what is in it; a resume does not tell a thing twice."""
+        told = [event for event in read_events(self.plan.run) if event.step <= trainer.state.step]
+        if trainer.state.step:
+            self.landmarks.resume(told, read_metrics(self.plan.run))
+        self.landmarks.start()
+        self.prober.record({born(event) for event in told if event.kind == "birth"})
+
+    def _log(self, event: Event) -> None:
+        """Add to the run's events; a log that cannot be written costs these lines only."""
+        with contextlib.suppress(UserError):
+            if self._trainer is not None and self._trainer.log is not None:
+                self._trainer.log.event(event)
 
     def _boundary(self, trainer: Trainer) -> None:
         """Between steps and between evaluation batches: obey, and stay here while paused."""

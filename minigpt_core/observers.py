@@ -1,14 +1,13 @@
-"""Threads that look at the weights of this moment: one answers prompts, one computes attention.
+"""The thread that answers prompts with the weights of this moment.
 
-Each has a replica of its own, computes with one CPU thread, and draws from generators of its own, so training notices
-nothing. They wait for weights, and load torch, only when first asked.
+It has a replica of its own, computes with one CPU thread, and draws from generators of its own, so training notices
+nothing. It waits for weights, and loads torch, only when first asked.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,14 +16,10 @@ import msgspec
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UserError
 from minigpt_core.generation import Generation
-from minigpt_core.status import AttentionFrame, Stamp
 from minigpt_core.weights import WeightSource
 
 if TYPE_CHECKING:
     from minigpt_core.model import GPT
-
-RESTS = 50
-"""The probe rests this many times as long as its last run took: it may cost training at most 2 % of one core."""
 
 
 def make_replica(source: WeightSource) -> GPT:
@@ -101,71 +96,3 @@ class Sampler:
         stamp = self._source.snapshot(self._replica)
         generation.stamp = msgspec.structs.replace(stamp, seed=seed)
         answer(generation, self._replica, self._source.tokenizer, tokens, seed)
-
-
-class Probe:
-    """Keeps the newest attention frame of the watched text, as long as somebody asks for it."""
-
-    def __init__(self, source: WeightSource) -> None:
-        self._source = source
-        self._text: str | None = None
-        self._frame: AttentionFrame | None = None
-        self._shown: tuple[str | None, int] | None = None
-        """The text and step of the newest frame."""
-        self.failure: str | None = None
-        """Why the last look brought no frame, in a line."""
-        self._asked, self._hurry = threading.Event(), threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
-        self._thread.start()
-
-    def watch(self, text: str | None) -> None:
-        """Choose the text; None is the source's own."""
-        self._text = text
-        self._hurry.set()
-
-    def frame(self) -> AttentionFrame | None:
-        """The newest frame; asking keeps it fresh."""
-        self._asked.set()
-        return self._frame
-
-    def close(self) -> None:
-        self._closed = True
-        self._asked.set()
-        self._hurry.set()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """After `close`: wait for the frame under way; True once the thread has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        replica = None
-        while self._asked.wait():
-            self._asked.clear()
-            self._hurry.clear()
-            if self._closed:  # read after the clearing, since `close` writes it before the setting
-                break
-            started = time.perf_counter()
-            try:
-                if replica is None:
-                    replica = make_replica(self._source)
-                    started = time.perf_counter()
-                if self._shown == (self._text, self._source.step):
-                    continue
-                self._look(replica, self._text)
-                self.failure = None
-            except Exception as error:  # this frame fails, the next may not
-                self.failure = first_line(error)
-            self._hurry.wait(RESTS * (time.perf_counter() - started))
-
-    def _look(self, replica: GPT, text: str | None) -> None:
-        from minigpt_core.probe import attention_maps
-
-        tokenizer = self._source.tokenizer
-        tokens = tokenizer.encode(self._source.probe_text() if text is None else text).tolist()
-        tokens = tokens[: replica.config.seq_len] or [0]
-        stamp: Stamp = self._source.snapshot(replica)
-        weights = attention_maps(replica, tokens)  # (L, H, T, T)
-        self._frame = AttentionFrame(stamp, tokenizer.token_labels(tokens), weights)
-        self._shown = (text, stamp.step)

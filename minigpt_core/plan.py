@@ -98,7 +98,7 @@ class Plan:
         """Load torch, decide, and make the trainer; a resumed one stands where its checkpoint was taken."""
         import torch
 
-        from minigpt_core import checkpoint
+        from minigpt_core import checkpoint, recording
         from minigpt_core.devices import survey
         from minigpt_core.model import GPT
         from minigpt_core.runlog import RunLog
@@ -128,6 +128,7 @@ class Plan:
         )
         if saved:
             log.truncate(saved["state"]["step"])
+            recording.truncate(self.run, saved["state"]["step"])
             trainer.load_state_dict(saved)
             changes = self._record_resume(train, devices)
             trainer.event("resumed", f"resumed from step {trainer.state.step:,}{changes and ', with ' + changes}")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 Phase = Literal["starting", "training", "evaluating", "paused", "saving", "done", "stopped", "failed"]
-EventKind = Literal["info", "warning", "error", "save", "pause", "resume", "lr", "sample", "resumed", "done"]
+EventKind = Literal[
+    "info", "warning", "error", "save", "pause", "resume", "lr", "sample", "rung", "birth", "resumed", "done"
+]
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 
 
@@ -158,23 +160,6 @@ class Piece(msgspec.Struct, frozen=True):
 
     sample: int
     text: str
-
-
-class AttentionFrame:
-    """Attention of one snapshot on one text.
-
-    Attributes:
-        stamp: the weights it came from.
-        tokens: T labels, the text of each token.
-        weights: (n_layers, num_heads, T, T) float32, rows are queries, columns keys, each row sums to 1.
-    """
-
-    __slots__ = ("stamp", "tokens", "weights")
-
-    def __init__(self, stamp: Stamp, tokens: tuple[str, ...], weights: np.ndarray) -> None:
-        self.stamp = stamp
-        self.tokens = tokens
-        self.weights = weights
 
 
 class Envelope:

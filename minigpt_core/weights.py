@@ -6,9 +6,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from minigpt_core.corpus import split
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Stamp
-from minigpt_core.stored import validation_text
+from minigpt_core.stored import stored_tokens
 from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ class WeightSource(Protocol):
     def snapshot(self, into: GPT) -> Stamp:
         """Copy the weights of this moment and say which step's they are."""
 
-    def probe_text(self) -> str:
-        """What to look at when nobody chose a text: the beginning of the validation split."""
+    def validation(self, n: int) -> np.ndarray:
+        """The first tokens of the validation split, at most n of them: what to look at when nobody chose a text."""
 
 
 class StoredWeights:
@@ -84,5 +87,8 @@ class StoredWeights:
         into.copy_weights(self.load())
         return Stamp(step=self.step, val_loss=self.state["val_loss"], val_step=self.state["val_step"])
 
-    def probe_text(self) -> str:
-        return validation_text(self.run, self.load().config.seq_len) or "The quick brown fox jumps over the lazy dog."
+    def validation(self, n: int) -> np.ndarray:
+        tokens = stored_tokens(self.run)
+        if tokens is None:
+            return self.tokenizer.encode("The quick brown fox jumps over the lazy dog.")[:n]
+        return np.array(split(tokens, 1)[1][:n])

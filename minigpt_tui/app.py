@@ -20,7 +20,7 @@ from textual.screen import Screen
 from minigpt_tui.filters import Ansi16Filter, AsciiFilter
 from minigpt_tui.screens.main import PANES, MainScreen
 from minigpt_tui.session import Session
-from minigpt_tui.widgets.heatmap import ramp
+from minigpt_tui.widgets.heatmap import Ramp, ramp
 from minigpt_tui.widgets.palette import THEME
 
 COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
@@ -46,6 +46,9 @@ class Look(Protocol):
 class MiniGPTApp(App[None]):
     """Train, watch and prompt through a session.
 
+    Args:
+        main: makes the main screen.
+
     Attributes:
         failure: the one-line reason if the run failed.
         signal_received: the signal that ended the app, if one did.
@@ -61,7 +64,9 @@ class MiniGPTApp(App[None]):
         Binding("ctrl+z", "suspend_process", "suspend", priority=True, show=False),
     ]
 
-    def __init__(self, session: Session, terminal: Look) -> None:
+    def __init__(
+        self, session: Session, terminal: Look, main: Callable[[Session, Ramp], MainScreen] = MainScreen
+    ) -> None:
         super().__init__()
         self.register_theme(THEME)
         self.theme = THEME.name
@@ -79,7 +84,7 @@ class MiniGPTApp(App[None]):
         if terminal.ascii:
             self._more_filters.append(AsciiFilter())
         self.console = _console(self.console, COLOR_SYSTEMS[terminal.color])
-        self.main = MainScreen(session, ramp(terminal.color, terminal.ascii))
+        self.main = main(session, ramp(terminal.color, terminal.ascii))
 
     @property
     def failure(self) -> str | None:
@@ -189,6 +194,9 @@ class MiniGPTApp(App[None]):
         yield SystemCommand("Attention: all heads", "and back (a in the map)", main.attention.action_all)
         yield SystemCommand("Attention: next layer", "(> in the map)", lambda: main.attention.action_layer(1))
         yield SystemCommand("Attention: next head", "(. in the map)", lambda: main.attention.action_head(1))
+        yield SystemCommand("Look back", "recorded frames, and live again (t)", main.action_travel)
+        yield SystemCommand("Head gallery", "every head, its role and history (g)", main.action_gallery)
+        yield SystemCommand("Chart: n-gram lines", "on and off (l in the chart)", main.chart.action_ladder)
         yield SystemCommand("Help", "all keys (?)", main.action_help)
         yield SystemCommand("Quit", "saves first (q)", self.leave)
 

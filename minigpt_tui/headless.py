@@ -48,6 +48,8 @@ def train(plan: Plan) -> tuple[Status, int | None]:
     finally:  # also when our output was closed, as `head` does: what was trained is saved
         engine.send(Stop())
         engine.join()
+        engine.prober.close()
+        engine.prober.join()
     return engine.status(), received[0] if received else None
 
 

@@ -7,19 +7,25 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.errors import UserError
+from minigpt_core.frame import Frame, HeadHistory, RecordedSample
 from minigpt_core.generation import Generation
 from minigpt_core.hardware import Monitor
 from minigpt_core.history import RunHistory
-from minigpt_core.observers import Probe, Sampler
+from minigpt_core.ladder import Ladder
+from minigpt_core.landmarks import Landmarks
+from minigpt_core.observers import Sampler
 from minigpt_core.plan import Plan
+from minigpt_core.prober import Prober
+from minigpt_core.replay import Replay
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
-from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Stamp, Status, Stop
-from minigpt_core.stored import read_config
+from minigpt_core.status import Command, Envelope, Event, Reading, Stamp, Status, Stop
+from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
 from minigpt_core.weights import StoredWeights
 
 PROGRESS = ("total_steps", "val_loss", "val_step", "best_val_loss", "best_step", "final_val_loss", "lr_scale")
@@ -40,7 +46,9 @@ class LocalSession:
         self._history = RunHistory(run)
         self._log: RunLog | None = None
         self._sampler = Sampler(source, self._keep)
-        self._probe = Probe(source)
+        self._prober = source.prober if isinstance(source, Engine) else Prober(source)
+        self._replay = Replay(run)
+        self._landmarks: Landmarks | None = source.landmarks if isinstance(source, Engine) else None
         self._monitor: Monitor | None = None
 
     @classmethod
@@ -55,8 +63,11 @@ class LocalSession:
 
     def start(self) -> None:
         self._history.follow()
+        self._replay.start()
         if self._engine is not None:
             self._engine.start()
+        else:
+            self._landmarks = stored_landmarks(self.run)
 
     def status(self) -> Status:
         smoothed = self._history.series.last("smoothed")
@@ -99,13 +110,28 @@ class LocalSession:
         return self._sampler.generate(prompt, config)
 
     def watch(self, text: str | None) -> None:
-        self._probe.watch(text)
+        self._prober.watch(text)
 
-    def attention(self) -> AttentionFrame | None:
-        return self._probe.frame()
+    def frame(self) -> Frame | None:
+        return self._replay.frame() if self._replay.looking_back else self._prober.frame()
 
-    def attention_failure(self) -> str | None:
-        return self._probe.failure
+    def probe_failure(self) -> str | None:
+        return self._replay.failure if self._replay.looking_back else self._prober.failure
+
+    def recorded(self) -> np.ndarray:
+        return self._replay.steps()
+
+    def look_back(self, step: int | None) -> None:
+        self._replay.look_back(step)
+
+    def recorded_sample(self) -> RecordedSample | None:
+        return self._replay.sample()
+
+    def head_history(self) -> HeadHistory | None:
+        return self._replay.head_history()
+
+    def ladder(self) -> Ladder | None:
+        return self._landmarks.ladder if self._landmarks is not None else None
 
     def reading(self) -> Reading:
         if self._monitor is None:
@@ -116,7 +142,8 @@ class LocalSession:
 
     def close(self) -> None:
         self._sampler.close()
-        self._probe.close()
+        self._prober.close()
+        self._replay.close()
         self.send(Stop())
 
     def join(self, timeout: float | None = None) -> bool:
@@ -127,7 +154,7 @@ class LocalSession:
             return None if deadline is None else max(0.0, deadline - time.monotonic())
 
         trained = self._engine is None or self._engine.join(left())
-        return trained and self._sampler.join(left()) and self._probe.join(left())
+        return trained and all(thread.join(left()) for thread in (self._sampler, self._prober, self._replay))
 
     def _keep(self, generation: Generation) -> None:
         """Write an answer to the run's events; a run that cannot be written loses nothing but these lines."""
@@ -175,3 +202,16 @@ def stored_status(run: RunDir) -> Status:
         device="cpu",  # where its weights answer, whatever trained them
         precision="fp32",
     )
+
+
+def stored_landmarks(run: RunDir) -> Landmarks | None:
+    """The ladder of a run nobody trains, being read or fitted; None where the run kept no text."""
+    try:
+        tokens, tokenizer = stored_tokens(run), read_tokenizer(run)
+    except UserError:
+        return None
+    if tokens is None:
+        return None
+    landmarks = Landmarks(run, tokens, tokenizer.vocab_size)
+    landmarks.start()
+    return landmarks

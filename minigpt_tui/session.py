@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from minigpt_core.config import SampleConfig
+from minigpt_core.frame import Frame, HeadHistory, RecordedSample
 from minigpt_core.generation import Generation
-from minigpt_core.status import AttentionFrame, Command, Envelope, Event, Reading, Status
+from minigpt_core.ladder import Ladder
+from minigpt_core.status import Command, Envelope, Event, Reading, Status
 
 
 class Session(Protocol):
@@ -37,13 +41,28 @@ class Session(Protocol):
         """Sample from the weights of this moment; requests made before they exist wait for them."""
 
     def watch(self, text: str | None) -> None:
-        """Choose the text whose attention is computed; None is the beginning of the validation split."""
+        """Choose the text that is looked at; None is the run's own probe text."""
 
-    def attention(self) -> AttentionFrame | None:
-        """The newest attention frame, or None while there is none."""
+    def frame(self) -> Frame | None:
+        """The newest look into the weights, or while looking back the recorded one read last; None if there is none."""
 
-    def attention_failure(self) -> str | None:
-        """Why the last look at the attention brought no frame, in a line; None if it did."""
+    def probe_failure(self) -> str | None:
+        """Why the last look brought no frame, in a line; None if it did."""
+
+    def recorded(self) -> np.ndarray:
+        """(n,) int64: the steps at which frames were recorded, ascending."""
+
+    def look_back(self, step: int | None) -> None:
+        """From now on `frame` is the recorded one nearest to this step, once it is read; None is the present."""
+
+    def recorded_sample(self) -> RecordedSample | None:
+        """While looking back: what the model wrote at that step or last before it."""
+
+    def head_history(self) -> HeadHistory | None:
+        """The scores of all heads through the run; None while there is nothing recorded."""
+
+    def ladder(self) -> Ladder | None:
+        """The n-gram losses of the run's text; None while they are not known."""
 
     def reading(self) -> Reading:
         """Live readings of the machine."""

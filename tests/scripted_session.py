@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from minigpt_core.config import SampleConfig
+from minigpt_core.frame import LENS_TOP, Frame, HeadHistory, Health, Lens, RecordedSample
 from minigpt_core.generation import Generation
+from minigpt_core.ladder import RUNGS, Ladder, Rung
 from minigpt_core.status import (
-    AttentionFrame,
     Command,
     Envelope,
     Event,
@@ -29,6 +30,14 @@ TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAl"
 OWN = "the model wrote this by itself"
 ANSWER = "the people are resolved rather to die than to famish,\nand the world shall know it in the morning of the day."
 EVAL_EVERY = 250
+FRAME_EVERY = 100
+SAMPLE_EVERY = 800
+LAYERS, HEADS = 4, 4
+LADDER = Ladder(
+    rungs=tuple(map(Rung, RUNGS, (4.174, 3.347, 2.485, 2.050, 1.777, 1.757))),
+    train_tokens=1_003_854,
+    val_tokens=111_540,
+)
 TOKENS_A_STEP = 768
 
 
@@ -62,7 +71,11 @@ class ScriptedSession:
         self._clock = time.monotonic()
         self._events: list[Event] = []
         self._noise = np.random.default_rng(0).normal(0, 1, total + 1)
-        self._maps: dict[int, AttentionFrame] = {}
+        self.past: int | None = None
+        self.reads = 0
+        """How often `frame` must be asked for before a recorded one has been read."""
+        self._unread = 0
+        self._frames: dict[tuple[int, str], Frame] = {}
 
     # --- the run ---
 
@@ -149,12 +162,13 @@ class ScriptedSession:
             values = np.cumsum(values)
             values[20:] -= values[:-20].copy()
             values /= np.minimum(np.arange(1, len(values) + 1), 20)
-        groups = np.array_split(np.arange(len(steps)), min(buckets, len(steps)))
+        starts = np.linspace(0, len(steps), min(buckets, len(steps)), endpoint=False).astype(int)
+        counts = np.diff(starts, append=len(steps))
         return Envelope(
-            np.array([steps[g].mean() for g in groups]),
-            np.array([values[g].min() for g in groups]),
-            np.array([values[g].max() for g in groups]),
-            np.array([values[g].mean() for g in groups]),
+            np.add.reduceat(steps, starts) / counts,
+            np.minimum.reduceat(values, starts),
+            np.maximum.reduceat(values, starts),
+            np.add.reduceat(values, starts) / counts,
         )
 
     def events(self, after: int = 0) -> list[Event]:
@@ -217,18 +231,48 @@ class ScriptedSession:
     def watch(self, text: str | None) -> None:
         self.tokens = TEXT if text is None else text
 
-    def attention(self) -> AttentionFrame | None:
+    def frame(self) -> Frame | None:
+        """The newest frame, or the recorded one; until that is read, the one before it."""
         if self.step < 1 or self.status_phase == "starting":
             return None
-        step = self.step // 100 * 100
-        if step not in self._maps:
-            self._maps[step] = AttentionFrame(
-                Stamp(step=step, seed=0), tuple(self.tokens), weights(len(self.tokens), step)
-            )
-        return self._maps[step]
+        if self._unread:
+            self._unread -= 1
+        elif self.past is None or len(self.recorded()):
+            step = self.step // FRAME_EVERY * FRAME_EVERY if self.past is None else self._nearest(self.past)
+            self._shown = step, TEXT if self.past is not None else self.tokens
+        if self._shown not in self._frames:
+            self._frames[self._shown] = frame_of(*self._shown)
+        return self._frames[self._shown]
 
-    def attention_failure(self) -> str | None:
+    _shown = (0, TEXT)
+
+    def probe_failure(self) -> str | None:
         return None
+
+    # --- the past ---
+
+    def recorded(self) -> np.ndarray:
+        return np.arange(FRAME_EVERY, self.step + 1, FRAME_EVERY)
+
+    def _nearest(self, step: int) -> int:
+        steps = self.recorded()
+        return int(steps[np.abs(steps - step).argmin()])
+
+    def look_back(self, step: int | None) -> None:
+        self.past, self._unread = step, 0 if step is None else self.reads
+
+    def recorded_sample(self) -> RecordedSample | None:
+        if self.past is None or self.past < SAMPLE_EVERY:
+            return None
+        step = self.past // SAMPLE_EVERY * SAMPLE_EVERY
+        return RecordedSample(step, TEXT[:14], scrambled(ANSWER, step))
+
+    def head_history(self) -> HeadHistory | None:
+        steps = self.recorded()
+        return HeadHistory(steps, np.stack([head_scores(int(step)) for step in steps])) if len(steps) else None
+
+    def ladder(self) -> Ladder | None:
+        return LADDER
 
     def reading(self) -> Reading:
         gpu = {
@@ -247,7 +291,19 @@ class ScriptedSession:
         return self.joined
 
 
-def weights(tokens: int, step: int, layers: int = 4, heads: int = 4) -> np.ndarray:
+def learned(step: int) -> float:
+    """How much of what it will know the model knows, 0 to 1."""
+    return float(1 - np.exp(-step / 600))
+
+
+def scrambled(text: str, step: int) -> str:
+    """The text as a model writes it that has not learned everything yet."""
+    rng = np.random.default_rng(step)
+    wrong = rng.random(len(text)) > learned(step)
+    return "".join(chr(rng.integers(97, 123)) if w and c.isalpha() else c for w, c in zip(wrong, text, strict=True))
+
+
+def weights(tokens: int, step: int, layers: int = LAYERS, heads: int = HEADS) -> np.ndarray:
     """Causal maps whose rows sum to 1: previous-token, sink, local and diffuse heads over a little noise."""
     rng = np.random.default_rng(step)
     q, k = np.arange(tokens)[:, None], np.arange(tokens)[None, :]
@@ -256,11 +312,65 @@ def weights(tokens: int, step: int, layers: int = 4, heads: int = 4) -> np.ndarr
         for head in range(heads):
             scores = rng.normal(0, 1.0, (tokens, tokens))
             kind = (layer + head) % 4
-            scores += [5.0 * (k == q - 1), 4.0 * (k == 0), -0.25 * (q - k), 2.0 * np.sin(k / (3 + layer))][kind]
-            scores = np.where(k > q, -np.inf, scores)
+            pattern = [5.0 * (k == q - 1), 4.0 * (k == 0), -0.25 * (q - k), 2.0 * np.sin(k / (3 + layer))][kind]
+            scores = np.where(k > q, -np.inf, scores + learned(step) * pattern)
             exp = np.exp(scores - scores.max(axis=1, keepdims=True))
             out[layer, head] = exp / exp.sum(axis=1, keepdims=True)
     return out
+
+
+def head_scores(step: int) -> np.ndarray:
+    """(4, L, H): the heads on the diagonals become previous-token, sink and, in later layers, induction heads."""
+    kind = np.add.outer(np.arange(LAYERS), np.arange(HEADS)) % 4  # (L, H)
+    later = np.arange(LAYERS)[:, None] >= LAYERS // 2
+    born = 1 / (1 + np.exp(-(step - 700 - 120 * np.arange(LAYERS)[:, None]) / 150))  # (L, 1)
+    return np.stack(
+        [
+            0.08 + 0.7 * born * (kind == 0),
+            0.02 + 0.8 * born * (later & (kind == 2)),
+            0.1 + 0.6 * born * (kind == 1),
+            0.93 - 0.5 * born * (kind != 3),
+        ]
+    ).astype(np.float32)
+
+
+def lens_of(text: str, step: int) -> Lens:
+    """Surer with every layer and every step; often right. Token ids are code points."""
+    stages, n = LAYERS + 1, len(text)
+    rng = np.random.default_rng(step + 1)
+    depth = np.linspace(0.2, 1, stages)[:, None]  # (stages, 1)
+    first = 0.08 + 0.8 * learned(step) * depth * rng.random((stages, n))  # (stages, n): probability of the likeliest
+    probabilities = first[..., None] * 0.5 ** np.arange(LENS_TOP)
+    probabilities[..., 1:] *= np.minimum(1, (1 - first) / first)[..., None]
+    tokens = np.stack([rng.permutation(26)[:LENS_TOP] + 97 for _ in range(stages * n)]).reshape(stages, n, LENS_TOP)
+    losses = np.full((stages, n), np.nan)
+    for stage in range(stages):
+        for i, follows in enumerate(text[1:]):
+            place = int(rng.integers(0, LENS_TOP + 2)) if rng.random() > depth[stage, 0] * learned(step) else 0
+            if place < LENS_TOP:
+                tokens[stage, i] = np.where(tokens[stage, i] == ord(follows), 122, tokens[stage, i])
+                tokens[stage, i, place] = ord(follows)
+                losses[stage, i] = -np.log(probabilities[stage, i, place])
+            else:
+                losses[stage, i] = 4 + rng.random()
+    return Lens(tokens, probabilities.astype(np.float32), losses.astype(np.float32))
+
+
+def frame_of(step: int, text: str) -> Frame:
+    lens = lens_of(text, step)
+    return Frame(
+        stamp=Stamp(step=step, seed=0),
+        tokens=tuple(text),
+        weights=weights(len(text), step),
+        scores=head_scores(step),
+        lens=lens,
+        lens_labels={int(token): chr(token) for token in np.unique(lens.tokens)},
+        health=Health(
+            residual_norms=(0.9 + learned(step) * np.arange(LAYERS + 1) * 2.1).astype(np.float32),
+            dead_units=np.array([0.0, 0.01, 0.02, 0.05], np.float32) * learned(step),
+            update_ratio=-2.6 - 0.5 * learned(step),
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from minigpt_core.status import Envelope, Event, Pause, Resume, Save, ScaleLearn
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.widgets import feed, slash
 from minigpt_tui.widgets.log import line
-from minigpt_tui.widgets.loss_chart import log_ticks, nice_ticks
 from minigpt_tui.widgets.sparkline import BARS, bars, trend
 from minigpt_tui.widgets.stats import layout, stat_rows
 from minigpt_tui.widgets.status_line import fit, items
+from minigpt_tui.widgets.ticks import log_ticks, nice_ticks
 from tests.scripted_session import EVAL_EVERY, OWN, ScriptedSession, Terminal
 
 SIZES = [(80, 24), (120, 35), (200, 50), (80, 50), (200, 24), (60, 16), (50, 14), (20, 5), (3, 2)]
@@ -72,7 +72,7 @@ async def test_a_resize_while_it_runs() -> None:
             await refreshed(pilot)
             assert app.focused is not None
             assert app.focused.display
-        assert "layer 0 head 0, rows=query cols=key, step 1300, 0..1 sqrt" in screen(app)
+        assert "layer 0 head 0 previous, rows=query cols=key, step 1300, 0..1 sqrt" in screen(app)
 
 
 async def test_the_first_frame_comes_before_the_session_starts() -> None:
@@ -217,7 +217,7 @@ async def test_attention_keys_choose_layer_head_and_cursor() -> None:
         app.main.attention.cursor = (14, 3)
         await pilot.press("left")
         await pilot.pause()
-        frame = app.session.attention()
+        frame = app.session.frame()
         assert frame is not None
         p = frame.weights[1, 1, 14, 2]
         assert f"q 14 ⏎ → k 2 'r' p={p:.3f}".replace("p=0", "p=") in screen(app)
@@ -492,8 +492,8 @@ async def test_saving_stays_on_show_until_the_app_is_left() -> None:
 
 async def test_attention_that_failed_says_why() -> None:
     session = ScriptedSession()
-    session.attention = lambda: None  # type: ignore[method-assign]
-    session.attention_failure = lambda: "not in the vocabulary: \x1b[31m"  # type: ignore[method-assign]
+    session.frame = lambda: None  # type: ignore[method-assign]
+    session.probe_failure = lambda: "not in the vocabulary: \x1b[31m"  # type: ignore[method-assign]
     app = app_of(session)
     async with app.run_test(size=(200, 50)) as pilot:
         await refreshed(pilot)

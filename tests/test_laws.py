@@ -12,8 +12,9 @@ from minigpt_core.checkpoint import load, load_run
 from minigpt_core.config import SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.history import RunHistory
-from minigpt_core.observers import Probe, Sampler
+from minigpt_core.observers import Sampler
 from minigpt_core.plan import Request, prepare, prepare_resume
+from minigpt_core.recording import Recording
 from minigpt_core.runlog import read_metrics
 from minigpt_core.status import Pause, Resume, StepOnce, Stop
 from tests.conftest import TINY
@@ -50,7 +51,7 @@ def test_law_1_only_the_trainer_thread_runs_the_model_and_snapshots_are_whole(te
     replica = engine.replica()
     users = set()
     engine._trainer.model.register_forward_pre_hook(lambda *_: users.add(threading.current_thread().name))
-    sampler, probe = Sampler(engine), Probe(engine)
+    sampler, probe = Sampler(engine), engine.prober
     seen = {}
     while not engine.join(0):
         stamp = engine.snapshot(replica)
@@ -64,7 +65,14 @@ def test_law_1_only_the_trainer_thread_runs_the_model_and_snapshots_are_whole(te
     probe.close()
 
 
-def test_law_2_looking_changes_nothing(text_file, tmp_path, quick_assets):
+@pytest.fixture
+def restless(monkeypatch):
+    """A prober that looks, compares, samples and records without a pause."""
+    for name, value in (("RESTS", 0), ("IDLE_SECONDS", 0), ("SAMPLE_EVERY", 2)):
+        monkeypatch.setattr(f"minigpt_core.prober.{name}", value)
+
+
+def test_law_2_looking_changes_nothing(text_file, tmp_path, quick_assets, restless):
     quiet = plan(text_file, tmp_path, "quiet")
     for row in quiet.build():
         assert row.step
@@ -72,7 +80,7 @@ def test_law_2_looking_changes_nothing(text_file, tmp_path, quick_assets):
 
     watched = plan(text_file, tmp_path, "watched")
     engine = Engine(watched)
-    sampler, probe = Sampler(engine), Probe(engine)
+    sampler, probe = Sampler(engine), engine.prober
     engine.start()
     probe.watch("the cat")
     answers = []
@@ -86,6 +94,11 @@ def test_law_2_looking_changes_nothing(text_file, tmp_path, quick_assets):
             engine.send(Resume())
     assert engine.status().phase == "done"
     assert probe.frame() is not None
+    recording = Recording(watched.run)
+    assert len(recording.steps()) > 20
+    assert recording.steps()[-1] == 120
+    assert len(recording.samples()) > 5
+    recording.close()
     assert sum(answer.finish_reason == "length" for answer in answers) >= 3
     sampler.close()
     probe.close()

@@ -24,11 +24,13 @@ EVERYWHERE: Group = (
     (
         ("?", "this help"),
         ("ctrl+p", "all commands, by name"),
-        ("1 2 3 4", "loss, attention, samples, log"),
+        ("1 2 3 4 5", "loss, attention, samples, log, lens"),
         ("tab", "next pane"),
         ("f", "maximise the focused pane, and back"),
+        ("t", "look back in time, and live again"),
+        ("g", "gallery of all heads"),
         ("i", "write a prompt"),
-        ("esc", "stop the answer; restore a maximised pane"),
+        ("esc", "stop the answer, or go live, or restore"),
         ("ctrl+c", "stop the answer"),
         ("ctrl+z", "suspend: training stops too, until fg"),
         ("q, ctrl+q", "quit: saves first; twice: at once"),
@@ -38,6 +40,18 @@ STEERING: Group = (
     "training",
     "The learning rate is halved and doubled from ctrl+p.",
     (("space", "pause, resume"), ("n", "one step while paused"), ("s", "save a checkpoint")),
+)
+PAST: Group = (
+    "looking back (t)",
+    "Attention, logit lens, sample and the chart's line move together. Training goes on meanwhile.",
+    (
+        ("← →", "one recorded frame"),
+        ("pgup pgdn", "ten frames"),
+        ("home end", "first, newest"),
+        ("space", "play from here to the end, stop"),
+        ("mouse", "click or drag on the bar"),
+        ("esc, t", "return to the present"),
+    ),
 )
 PROMPT: Group = (
     "prompt and samples",
@@ -62,6 +76,7 @@ LOSS: Group = (
         ("end", "follow the newest step"),
         ("home", "the whole run"),
         ("y", "logarithmic loss"),
+        ("l", "lines: what counting n-grams achieves"),
     ),
 )
 ATTENTION: Group = (
@@ -75,6 +90,12 @@ ATTENTION: Group = (
         ("arrows", "move the cursor, read its value below"),
         ("home, end", "first key, the query itself"),
     ),
+)
+LENS: Group = (
+    "logit lens",
+    "What the model would say next if it stopped after each block, at the query under the attention cursor: the "
+    "likeliest token, its probability p, the loss on the token that really follows, the residual stream's length.",
+    (("arrows", "earlier, later position"), ("< > , .", "layer and head whose role is shown")),
 )
 COLUMN = 52
 """Cells of a column of groups."""
@@ -105,8 +126,8 @@ class HelpScreen(ModalScreen[None]):
 
     def __init__(self, trains: bool) -> None:
         super().__init__()
-        self._left = (EVERYWHERE, *((STEERING,) if trains else ()), LOSS)
-        self._right = (PROMPT, ATTENTION)
+        self._left = (EVERYWHERE, *((STEERING,) if trains else ()), PAST, LOSS)
+        self._right = (PROMPT, ATTENTION, LENS)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help") as box:

@@ -18,31 +18,28 @@ from textual.widgets import Static
 from minigpt_core.status import Command, Pause, Resume, Save, ScaleLearningRate, StepOnce
 from minigpt_tui.safetext import safe
 from minigpt_tui.screens.help import HelpScreen
-from minigpt_tui.screens.talk import TalkScreen
+from minigpt_tui.screens.travel import TravelScreen
 from minigpt_tui.session import Session
-from minigpt_tui.widgets.attention import AttentionPane
 from minigpt_tui.widgets.heatmap import Ramp
 from minigpt_tui.widgets.hints import KeyHints, hints
 from minigpt_tui.widgets.log import EventLog
-from minigpt_tui.widgets.loss_chart import LossChart
 from minigpt_tui.widgets.past import past_answers
 from minigpt_tui.widgets.sparkline import LossLine
-from minigpt_tui.widgets.stats import Stats
 from minigpt_tui.widgets.status_line import StatusLine
 
 if TYPE_CHECKING:
     from textual.widget import Widget
 
-PANES = ("loss", "attention", "samples", "log")
+PANES = ("loss", "attention", "samples", "log", "lens")
 STATUS_SECONDS = 0.25
 DATA_SECONDS = 0.5
 READING_SECONDS = 1.0
-ATTENTION_SECONDS = 1.0
+FRAME_SECONDS = 1.0
 BEGIN_SECONDS = 0.05
 """From the first frame to the loading of torch, which would keep the frame from reaching the terminal."""
 
 
-class MainScreen(TalkScreen):
+class MainScreen(TravelScreen):
     """Where the panes go at which size is in `app.tcss`; the names of the sizes are here."""
 
     AUTO_FOCUS = "#loss"
@@ -64,6 +61,8 @@ class MainScreen(TalkScreen):
         Binding("space", "pause", "pause or resume"),
         Binding("n", "step", "one step"),
         Binding("s", "save", "save"),
+        Binding("t", "travel", "look back"),
+        Binding("g", "gallery", "all heads"),
         Binding("f", "maximise", "maximise"),
         Binding("r", "again(True)", "again, same seed"),
         Binding("R", "again(False)", "again, new seed"),
@@ -77,13 +76,11 @@ class MainScreen(TalkScreen):
         """The run failed before its first step."""
 
     def __init__(self, session: Session, look: Ramp) -> None:
-        super().__init__(session)
+        super().__init__(session, look)
+        self._look = look
         self._picked = "loss"
         self.status_line = StatusLine()
         self.loss_line = LossLine()
-        self.chart = LossChart()
-        self.stats = Stats()
-        self.attention = AttentionPane(look)
         self.events = EventLog()
         self.key_hints = KeyHints()
         self.failure = Static(id="failure", markup=False)
@@ -92,7 +89,10 @@ class MainScreen(TalkScreen):
         yield self.status_line
         yield self.loss_line
         yield self.failure
-        yield Container(self.chart, self.stats, self.attention, self.transcript, self.events, id="body")
+        yield Container(
+            self.chart, self.stats, self.attention, self.transcript, self.recorded, self.lens, self.events, id="body"
+        )
+        yield self.timeline
         yield self.prompt
         yield self.key_hints
 
@@ -100,7 +100,7 @@ class MainScreen(TalkScreen):
         self.set_interval(STATUS_SECONDS, self._poll_status)
         self.set_interval(DATA_SECONDS, self._poll_data)
         self.set_interval(READING_SECONDS, self._poll_reading)
-        self.set_interval(ATTENTION_SECONDS, self._poll_attention)
+        self.set_interval(FRAME_SECONDS, self.poll_frame)
         self._show_pick()
         self.call_after_refresh(self.set_timer, BEGIN_SECONDS, self._begin)
 
@@ -120,7 +120,7 @@ class MainScreen(TalkScreen):
 
     def _poll_status(self) -> None:
         before, self._status = self._status, self._session.status()
-        self.status_line.update(self._status)
+        self.status_line.update(self._status, self.past)
         self.stats.update(status=self._status)
         if self._status.phase == "failed" and before.phase != "failed":
             self.failure.update(f"✗ {safe(self._status.message)}")
@@ -134,20 +134,17 @@ class MainScreen(TalkScreen):
         status = self._status
         self.loss_line.update(status, self._session.series("train_loss", buckets=self.loss_line.buckets))
         if self.chart.display:
-            self.chart.update(self._session, status.step, (status.step, status.val_step, status.phase))
+            version = (status.step, status.val_step, status.phase)
+            self.chart.update(self._session, status.step, version, self._session.ladder())
         events = self._session.events(self.events.seen)
         if events and not self.events.seen and self.transcript.last is None:
             self.transcript.show_past(past_answers(events))
         self.events.take(events)
         self._sample_by_itself()  # after the past, which comes first
 
-    def _poll_attention(self) -> None:
-        if self.attention.display:
-            self.attention.update(self._session.attention(), self._session.attention_failure())
-
     def _poll_panes(self) -> None:
         self._poll_data()
-        self._poll_attention()
+        self.poll_frame()
 
     def _poll_reading(self) -> None:
         self.stats.update(reading=self._session.reading())
@@ -182,7 +179,8 @@ class MainScreen(TalkScreen):
     # --- panes ---
 
     def _pane(self, name: str) -> Widget:
-        return self.query_one(f"#{name}")
+        past = name == "samples" and self.past is not None
+        return self.recorded if past else self.query_one(f"#{name}")
 
     def action_pick(self, name: str) -> None:
         self._picked = name
@@ -190,20 +188,25 @@ class MainScreen(TalkScreen):
         self.set_focus(self._pane(name))
 
     def action_maximise(self) -> None:
-        focused = self.focused.id if self.focused is not None else None
+        focused = "samples" if self.focused is self.recorded else self.focused.id if self.focused is not None else None
         if not self.has_class("-max") and focused in PANES:
             self._picked = focused
         self.toggle_class("-max")
         self._show_pick()
 
     def action_escape(self) -> None:
-        if not self.stop_answers():
+        if self.stop_answers():
+            return
+        if self.past is not None:
+            self.action_present()
+        else:
             self.remove_class("-max")
 
     def _show_pick(self) -> None:
         for name in PANES:
             self.set_class(name == self._picked, f"-pick-{name}")
-            self._pane(name).set_class(name == self._picked, "-picked")
+            self.query_one(f"#{name}").set_class(name == self._picked, "-picked")
+        self.recorded.set_class(self._picked == "samples", "-picked")
         self.call_after_refresh(self._poll_panes)
 
     def on_resize(self) -> None:
@@ -221,7 +224,23 @@ class MainScreen(TalkScreen):
     def say(self, text: str, sticky: bool = False) -> None:
         self.status_line.say(text, sticky=sticky)
 
+    def show_past(self) -> None:
+        self.status_line.update(self._status, self.past)
+        self._show_hints()
+
+    def action_gallery(self) -> None:
+        from minigpt_tui.screens.gallery import GalleryScreen
+
+        self.app.push_screen(GalleryScreen(self._session, self._look), self._select_head)
+
+    def _select_head(self, head: tuple[int, int] | None) -> None:
+        """What the gallery was left with."""
+        if head is not None:
+            self.attention.select(*head)
+            self.action_pick("attention")
+
     def show_samples(self) -> None:
+        self.action_present()  # what is written now belongs to the present
         if not self.transcript.display:
             self._picked = "samples"
             self._show_pick()
@@ -234,4 +253,4 @@ class MainScreen(TalkScreen):
     def _show_hints(self) -> None:
         focus = self.focused.id if self.focused is not None else ""
         trains = self._session.trains and not self._status.finished
-        self.key_hints.update(hints(focus or "", trains, self._status.phase == "paused"))
+        self.key_hints.update(hints(focus or "", trains, self._status.phase == "paused", self.past is not None))

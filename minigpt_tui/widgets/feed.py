@@ -26,13 +26,17 @@ class Feed(ScrollView, can_focus=True):
         self._dropped = 0
         self._wrapped_at = 0
 
+    FOLLOWS = True
+    """Whether the end is what one wants to see, as of something that grows."""
+
     def on_mount(self) -> None:
-        self.anchor()
+        if self.FOLLOWS:
+            self.anchor()
 
     @property
     def following(self) -> bool:
         """Whether the end stays in view: always, until the reader scrolls away from it."""
-        return not self._anchor_released
+        return self.FOLLOWS and not self._anchor_released
 
     def add(self, block: Text) -> int:
         """Append a block; the number returned names it for `replace`."""

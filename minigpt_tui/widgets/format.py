@@ -15,6 +15,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
 
 
+def share(value: float, digits: int = 3) -> str:
+    """A number from 0 to 1, such as a probability, without its leading zero: .731."""
+    return f"{value:.{digits}f}".removeprefix("0") if math.isfinite(value) else UNKNOWN
+
+
+def quoted(label: str) -> str:
+    """A token's label in a line: visible white space as it is, ordinary text in quotes."""
+    return f"'{label}'" if label.isascii() else label
+
+
 def count(value: int | None) -> str:
     """A whole number with thousands separators."""
     return UNKNOWN if value is None else f"{value:,}"

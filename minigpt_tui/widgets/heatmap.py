@@ -108,22 +108,28 @@ def _colour(level: int, look: Ramp) -> str:
     return MARK if level == MARKED else BACKGROUND if level == MASKED else look.colours[level]
 
 
+@lru_cache(8)
+def _pair_styles(look: Ramp) -> dict[tuple[int, int], Style]:
+    """The style of every pair of levels in one cell."""
+    shown = (MASKED, MARKED, *range(look.n))
+    return {(a, b): _style(TEXT if a == b else _colour(a, look), _colour(b, look)) for a in shown for b in shown}
+
+
 def _half_block_row(upper: np.ndarray, lower: np.ndarray, look: Ramp, row: int, first_key: int) -> Strip:
     """One terminal row as runs of equal cells: a colour change costs more bytes than a cell."""
     segments: list[Segment] = []
     width = len(upper)
     x = 0
     changes = np.flatnonzero((np.diff(upper) != 0) | (np.diff(lower) != 0)) + 1
+    pairs = list(zip(upper.tolist(), lower.tolist(), strict=True))  # plain numbers: this loop is most of a frame's cost
+    styles = _pair_styles(look)
     for end in [*changes.tolist(), width]:
-        above, below = int(upper[x]), int(lower[x])
-        n = end - x
-        if above == below == MASKED:
+        pair = pairs[x]
+        if pair == (MASKED, MASKED):
             dots = "".join("·" if row % 2 == 0 and (first_key + i) % 4 == 0 else " " for i in range(x, end))
             segments.append(Segment(dots, _style(FAINT, BACKGROUND)))
-        elif above == below:
-            segments.append(Segment(" " * n, _style(TEXT, _colour(above, look))))
         else:
-            segments.append(Segment("▀" * n, _style(_colour(above, look), _colour(below, look))))
+            segments.append(Segment((" " if pair[0] == pair[1] else "▀") * (end - x), styles[pair]))
         x = end
     return Strip(segments, width)
 

@@ -26,23 +26,33 @@ PROMPT = (
     Hint(5, "↑↓", "history"),
     Hint(3, "/help", "settings"),
 )
+TIMELINE = (
+    Hint(2, "← →", "frame"),
+    Hint(4, "pgup pgdn", "ten"),
+    Hint(5, "home end", "first, last"),
+    Hint(3, "space", "play, stop"),
+    Hint(1, "esc", "live", "screen.present"),
+)
 PANES = {
-    "loss": (Hint(7, "[ ]", "zoom"), Hint(8, "← →", "pan"), Hint(9, "y", "log")),
+    "loss": (Hint(7, "[ ]", "zoom"), Hint(8, "← →", "pan"), Hint(9, "y", "log"), Hint(9, "l", "n-grams")),
     "attention": (
         Hint(6, "< >", "layer"),
         Hint(7, ", .", "head"),
         Hint(8, "a", "all heads"),
         Hint(9, "↑↓←→", "cursor"),
     ),
+    "lens": (Hint(6, "↑↓", "position"), Hint(7, "< >", "layer"), Hint(8, ", .", "head")),
     "samples": (Hint(6, "r", "again"), Hint(7, "R", "new seed"), Hint(8, "c", "copy")),
 }
 
 
-def hints(focus: str, trains: bool, paused: bool) -> list[Hint]:
-    """The keys for what has the focus; steering only where there is something to steer."""
+def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hint]:
+    """The keys for what has the focus; steering only where there is something to steer. `past`: one looks back."""
     ends = [Hint(1, "?", "help", "screen.help"), Hint(0, "q", "quit", "app.quit")]
     if focus == "prompt":
         return [*PROMPT, Hint(6, "^p", "commands", "app.command_palette"), Hint(0, "^q", "quit", "app.quit")]
+    if focus == "timeline":
+        return [*TIMELINE, Hint(6, "1-5", "panes"), *ends]
     steer: list[Hint] = []
     if trains:
         steer = [
@@ -54,7 +64,9 @@ def hints(focus: str, trains: bool, paused: bool) -> list[Hint]:
         Hint(2, "i", "prompt", "screen.prompt"),
         *steer,
         *PANES.get(focus, ()),
-        Hint(6, "1-4", "panes"),
+        Hint(6, "1-5", "panes"),
+        Hint(8, "t", "live" if past else "look back", "screen.travel"),
+        Hint(9, "g", "heads", "screen.gallery"),
         Hint(10, "f", "maximise", "screen.maximise"),
         *ends,
     ]

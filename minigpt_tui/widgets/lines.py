@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile, zip_longest
 from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
@@ -35,8 +36,19 @@ def message(text: str, style: Style, columns: int) -> list[Strip]:
     return [strip([(line, style)]) for line in wrap(text, max(1, columns))]
 
 
+def _difference(old: Strip, new: Strip, y: int, columns: int) -> Region:
+    """The part of row `y` from the first piece that differs to the last."""
+    if old.cell_length != new.cell_length:
+        return Region(0, y, columns, 1)
+    pairs = list(zip(old, new, strict=False))
+    first = sum(a.cell_length for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    tail = zip(reversed(list(old)), reversed(list(new)), strict=False)
+    last = new.cell_length - sum(a.cell_length for a, _ in takewhile(lambda pair: pair[0] == pair[1], tail))
+    return Region(first, y, max(1, last - first), 1)
+
+
 class Lines(Widget):
-    """Shows strips, one a row. A terminal behind a slow link gets only the rows that differ from the last time."""
+    """Shows strips, one a row. A terminal behind a slow link gets only what differs from the last time."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -45,12 +57,9 @@ class Lines(Widget):
     def show(self, rows: Sequence[Strip]) -> None:
         """Put these rows on the screen; a row equal to the one already there costs nothing."""
         before, self._rows = self._rows, list(rows)
-        blank = Strip([])
-        for y in range(max(len(before), len(self._rows))):
-            old = before[y] if y < len(before) else blank
-            new = self._rows[y] if y < len(self._rows) else blank
-            if old != new:
-                self.refresh(Region(0, y, self.size.width, 1))
+        pairs = enumerate(zip_longest(before, self._rows, fillvalue=Strip([])))
+        if changed := [_difference(old, new, y, self.size.width) for y, (old, new) in pairs if old != new]:
+            self.refresh(*changed)
 
     def render_line(self, y: int) -> Strip:
         line = self._rows[y] if y < len(self._rows) else Strip([])

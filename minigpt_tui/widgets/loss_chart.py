@@ -11,42 +11,30 @@ from textual.binding import Binding, BindingType
 from textual.color import Color
 from textual.strip import Strip
 
+from minigpt_core.ladder import Ladder
 from minigpt_core.status import Envelope
+from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets.chart_marks import Area, with_cursor, with_ladder
 from minigpt_tui.widgets.lines import Lines, message
 from minigpt_tui.widgets.palette import ACCENT, BACKGROUND, FAINT, FAINT_STYLE, MUTED, RAW, SECOND
+from minigpt_tui.widgets.ticks import log_ticks, nice_ticks
 
 WAITING = "no loss yet"
 TOO_SMALL = "no room for a chart"
 LEGEND = f"[{ACCENT}]━ train[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val[/]"
+LADDER_LEGEND = f"  [{FAINT}]─ n-grams[/]"
 MIN_SPAN = 20
 """Steps: zooming in stops here."""
+VALUES = 256
+"""Points asked for to find the one at the cursor: so many that each is a bucket of its own."""
+AXIS = "│┤"
+"""What plotext draws the y axis with: the data begins to the right of it."""
 
 
 class Series(Protocol):
     """The one method of a session that the chart needs."""
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope: ...
-
-
-def nice_ticks(low: float, high: float, n: int) -> list[float]:
-    """At most about `n` round numbers between two bounds."""
-    if not high > low or n < 1:
-        return [low]
-    raw = (high - low) / n
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def log_ticks(low: float, high: float, n: int) -> list[float]:
-    """Round numbers between two positive bounds for a logarithmic axis."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6), (1, 2, 5), (1,)):
-        ticks = [m * 10.0**d for d in decades for m in digits if low <= m * 10.0**d <= high]
-        if len(ticks) <= n:
-            break
-    return ticks or [low]
 
 
 class LossChart(Lines, can_focus=True):
@@ -60,6 +48,7 @@ class LossChart(Lines, can_focus=True):
         Binding("end", "follow", "follow", show=False),
         Binding("home", "whole", "whole run", show=False),
         Binding("y", "log", "log y", show=False),
+        Binding("l", "ladder", "n-gram lines", show=False),
     ]
 
     def __init__(self) -> None:
@@ -71,29 +60,44 @@ class LossChart(Lines, can_focus=True):
         """Steps on screen; None is the whole run."""
         self.end: int | None = None
         """The last step on screen; None follows the run."""
+        self.show_ladder = True
+        self._ladder: Ladder | None = None
+        self._cursor: int | None = None
         self._source: Series | None = None
         self._last_step = 0
         self._version: object = None
         self._drawn: object = None
+        self._picture: list[Strip] = []
+        """The chart without the cursor, which moves over it."""
+        self._area: Area | None = None
+        """Where in the picture the data is; None while there is no picture."""
 
     # --- what to show ---
 
-    def update(self, source: Series, last_step: int, version: object) -> None:
+    def update(self, source: Series, last_step: int, version: object, ladder: Ladder | None = None) -> None:
         """Draw again if `version` (anything that changes with the data), the view or the size changed.
 
         The past does not change: a view of it is drawn once.
         """
-        self._source, self._last_step, self._version = source, last_step, version
-        key = (version if self.following else None, self.span, self.end, self.log_y, self.size)
+        self._source, self._last_step, self._version, self._ladder = source, last_step, version, ladder
+        rungs = ladder if self.show_ladder else None
+        key = (version if self.following else None, self.span, self.end, self.log_y, self.size, rungs)
         if key != self._drawn and self.size.width and self.size.height:
             self._drawn = key
+            self.border_subtitle = LEGEND + (LADDER_LEGEND if rungs is not None else "")
             self._draw(source)
 
     def _redraw(self) -> None:
         self.border_title = f"1 loss, nats/token{' (log)' if self.log_y else ''}{'' if self.following else ' ‖'}"
         self._drawn = None
         if self._source is not None:
-            self.update(self._source, self._last_step, self._version)
+            self.update(self._source, self._last_step, self._version, self._ladder)
+
+    def mark(self, step: int | None) -> None:
+        """Draw a vertical line at a step, with the loss there; None takes it away. Costs no new drawing of the rest."""
+        if step != self._cursor:
+            self._cursor = step
+            self._show_picture()
 
     @property
     def following(self) -> bool:
@@ -132,6 +136,10 @@ class LossChart(Lines, can_focus=True):
         self.log_y = not self.log_y
         self._redraw()
 
+    def action_ladder(self) -> None:
+        self.show_ladder = not self.show_ladder
+        self._redraw()
+
     def on_resize(self) -> None:
         self._redraw()
 
@@ -144,6 +152,7 @@ class LossChart(Lines, can_focus=True):
         train = source.series("train_loss", first, last, buckets=2 * max(8, columns))
         val = source.series("val_loss", first, last, buckets=max(8, columns))
         smoothed = source.series("smoothed", first, last, buckets=2 * max(8, columns))
+        self._picture, self._area = [], None
         x, line = _points(smoothed.step, smoothed.mean, self.log_y)
         if not len(x):
             zoomed = self.span is not None and len(source.series("smoothed", buckets=1))
@@ -155,9 +164,30 @@ class LossChart(Lines, can_focus=True):
             return
         raw_x, raw = _points(np.repeat(train.step, 2), np.column_stack([train.low, train.high]).ravel(), self.log_y)
         val_x, val_y = _points(val.step, val.mean, self.log_y)
-        self.show(self._plot(columns, rows, (raw_x, raw), (x, line), (val_x, val_y)))
+        self._plot(columns, rows, (raw_x, raw), (x, line), (val_x, val_y))
+        self._show_picture()
 
-    def _plot(self, columns: int, rows: int, raw: _Line, train: _Line, val: _Line) -> list[Strip]:
+    def _show_picture(self) -> None:
+        """The picture with the cursor over it."""
+        if self._area is None:
+            return
+        picture = self._picture
+        if self._cursor is not None and self._source is not None:
+            text = f"step {self._cursor:,}"
+            for metric, name in (("train_loss", "train"), ("smoothed", "smoothed")):
+                value = self._near(self._source, metric, self._cursor)
+                text += f"  {name} {fmt.number(value)}" if value is not None else ""
+            picture = with_cursor(picture, self._area, self._cursor, text)
+        self.show(picture)
+
+    def _near(self, source: Series, metric: str, step: int) -> float | None:
+        """The value logged at a step or last before it, if that is not farther than a few columns away."""
+        lo, hi = self.window
+        reach = max(MIN_SPAN, 2 * (hi - lo) // max(1, self.size.width))
+        found = source.series(metric, max(0, step - reach), step, buckets=VALUES)
+        return float(found.mean[-1]) if len(found) else None
+
+    def _plot(self, columns: int, rows: int, raw: _Line, train: _Line, val: _Line) -> None:
         from textual_plotext.plot import Plot
 
         plot = Plot()
@@ -187,7 +217,13 @@ class LossChart(Lines, can_focus=True):
         self._ticks(plot, left, right, bottom, top, columns, rows)
         lines = Text.from_ansi(plot.build()).split()
         console = self.app.console
-        return [Strip(list(text.render(console))) for text in lines]
+        picture = [Strip(list(text.render(console))) for text in lines]
+        margin = 1 + next(i for i, character in enumerate(lines[0].plain) if character in AXIS)
+        height = len(lines) - (2 if rows >= 6 else 0)
+        self._area = Area(margin, columns - margin, height, (left, right), (bottom, top))
+        if self._ladder is not None and self.show_ladder:
+            picture = with_ladder(picture, self._area, self._ladder, self.log_y)
+        self._picture = picture
 
     def _ticks(
         self, plot: _Plot, left: float, right: float, bottom: float, top: float, columns: int, rows: int

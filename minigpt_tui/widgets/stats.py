@@ -6,10 +6,12 @@ import math
 import time
 from typing import NamedTuple
 
+import numpy as np
 from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
+from minigpt_core.frame import Health
 from minigpt_core.status import Reading, Status
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets import format as fmt
@@ -27,7 +29,7 @@ class Row(NamedTuple):
     style: Style = TEXT_STYLE
 
 
-def stat_rows(status: Status, reading: Reading, now: float) -> list[Row]:
+def stat_rows(status: Status, reading: Reading, now: float, health: Health | None = None) -> list[Row]:
     """Everything worth knowing, in reading order."""
     loss = status.smoothed_loss if status.smoothed_loss is not None else status.train_loss
     usable = loss is not None and math.isfinite(loss) and loss < 50
@@ -49,6 +51,7 @@ def stat_rows(status: Status, reading: Reading, now: float) -> list[Row]:
     rows += [
         Row(7, 2, "grad norm", fmt.number(status.grad_norm)),
         Row(14, 2, "clipped", f"{status.clipped:.0%}"),
+        *_health_rows(health),
         Row(3, 3, "tok/s", fmt.short(status.tok_s) if status.tok_s else fmt.UNKNOWN),
         Row(12, 3, "tokens", fmt.short(status.tokens)),
         Row(11, 3, "epoch", f"{status.epoch:.2f}"),
@@ -73,6 +76,16 @@ def stat_rows(status: Status, reading: Reading, now: float) -> list[Row]:
     if status.saved_step is not None and status.saved_at is not None:
         ago = fmt.age(now - status.saved_at)
         rows.append(Row(15, 6, "saved", f"@{status.saved_step:,} {ago}"))
+    return rows
+
+
+def _health_rows(health: Health | None) -> list[Row]:
+    """What the newest frame says of the weights, as far as it is known."""
+    rows = []
+    if health is not None and health.update_ratio is not None and math.isfinite(health.update_ratio):
+        rows.append(Row(20, 2, "update ratio", f"{health.update_ratio:.1f}"))
+    if health is not None and np.isfinite(health.dead_units).any():
+        rows.append(Row(21, 2, "dead units", f"{np.nanmean(health.dead_units):.1%}"))
     return rows
 
 
@@ -104,10 +117,14 @@ class Stats(Lines):
         self.border_title = "stats"
         self._status = Status()
         self._reading = Reading()
+        self._health: Health | None = None
 
-    def update(self, status: Status | None = None, reading: Reading | None = None) -> None:
+    def update(
+        self, status: Status | None = None, reading: Reading | None = None, health: Health | None = None
+    ) -> None:
         self._status = status if status is not None else self._status
         self._reading = reading if reading is not None else self._reading
+        self._health = health if health is not None else self._health
         self._paint()
 
     def on_resize(self) -> None:
@@ -115,4 +132,5 @@ class Stats(Lines):
 
     def _paint(self) -> None:
         if self.size.width and self.size.height:
-            self.show(layout(stat_rows(self._status, self._reading, time.time()), self.size.width, self.size.height))
+            rows = stat_rows(self._status, self._reading, time.time(), self._health)
+            self.show(layout(rows, self.size.width, self.size.height))

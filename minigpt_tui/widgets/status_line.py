@@ -52,8 +52,8 @@ class Item(NamedTuple):
     """It may be cut."""
 
 
-def items(status: Status, now: float) -> list[Item]:
-    """The parts of the row from left to right."""
+def items(status: Status, now: float, past: int | None = None) -> list[Item]:
+    """The parts of the row from left to right. `past` is the step that is looked back at."""
     glyph, style = STATES[status.phase]
     word = status.phase
     found = [Item(0, [(f"{glyph} {word}", style)])]
@@ -61,6 +61,8 @@ def items(status: Status, now: float) -> list[Item]:
     def add(rank: int, text: str, style: Style = TEXT_STYLE, label: str = "") -> None:
         found.append(Item(rank, [(label, MUTED_STYLE), (text, style)]))
 
+    if past is not None:
+        add(0, f"◂ looking back at {past:,}", WARN_STYLE)
     if status.warning:
         short = f"{'GPU unused' if status.device == 'cpu' else 'warning'}: see log (4)"
         found.append(Item(1, [(safe(status.warning, newlines=False), WARN_STYLE)], [(short, WARN_STYLE)]))
@@ -124,9 +126,11 @@ class StatusLine(Lines):
         self._status = Status()
         self._notice: tuple[str, float] | None = None
         self._until_obeyed = False
+        self._past: int | None = None
 
-    def update(self, status: Status) -> None:
-        before, self._status = self._status, status
+    def update(self, status: Status, past: int | None = None) -> None:
+        """The state of the run, and the step that is looked back at."""
+        before, self._status, self._past = self._status, status, past
         stepped = status.phase == "paused" and status.step != before.step
         if self._until_obeyed and (stepped or status.phase != before.phase):
             self._notice = None
@@ -155,7 +159,7 @@ class StatusLine(Lines):
         if self.notice:
             line: list[Part] = [(cut(self.notice, columns), WARN_STYLE)]
         else:
-            line = fit(items(self._status, time.time()), columns)
+            line = fit(items(self._status, time.time(), self._past), columns)
         self.show([strip([(" ", TEXT_STYLE), *line])])
 
     def on_resize(self) -> None:

@@ -96,7 +96,7 @@ class Transcript(Feed):
     """Polls the answers on their way; a screen calls `poll` while `active`."""
 
     def __init__(self) -> None:
-        super().__init__(id="samples")
+        super().__init__(id="samples", classes="pane writing")
         self.border_title = "3 samples"
         self._answers: list[Answer] = []
         self._hinted = False
