@@ -41,7 +41,7 @@ def loss_curve(rows: list[MetricsRow], path: Path) -> None:
     """Training loss (raw and smoothed) and validation loss over steps, with the epochs along the top."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 5.2, dpi=150)
+    figure = new_figure(9, 5.2, dpi=150)
     axes = figure.add_subplot()
     axes.set_title("Loss over training", loc="left", color=INK, fontsize=13, pad=10)
     axes.set_xlabel("step")
@@ -92,7 +92,7 @@ def loss_curve(rows: list[MetricsRow], path: Path) -> None:
     axes.tick_params(length=3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def attention_heads(weights: np.ndarray, tokens: tuple[str, ...], folder: Path, *, step: int) -> list[Path]:
@@ -130,7 +130,7 @@ def attention_heads(weights: np.ndarray, tokens: tuple[str, ...], folder: Path, 
     labels_only = canvas.copy_from_bbox(axes.figure.bbox)
     for layer in range(n_layers):
         for head in range(num_heads):
-            image.set_data(_visible(weights[layer, head]))
+            image.set_data(visible(weights[layer, head]))
             title.set_text(f"layer {layer} head {head}, step {step:,}")
             canvas.restore_region(labels_only)
             axes.draw_artist(image)
@@ -190,7 +190,7 @@ def _mark_best(axes: Axes, loss: float, step: int) -> None:
     )
 
 
-def _colours() -> dict[str, Any]:
+def colour_scale() -> dict[str, Any]:
     """The scale of every map: fixed at 0 to 1, so that maps compare; a square root, so that small weights show."""
     import matplotlib
     from matplotlib.colors import PowerNorm
@@ -198,12 +198,12 @@ def _colours() -> dict[str, Any]:
     return {"norm": PowerNorm(0.5, vmin=0, vmax=1), "cmap": matplotlib.colormaps["cividis"].with_extremes(bad=FUTURE)}
 
 
-def _visible(weights: np.ndarray) -> np.ma.MaskedArray:
+def visible(weights: np.ndarray) -> np.ma.MaskedArray:
     """A map whose masked future is no value at all: it must not look like a weight of zero."""
     return np.ma.masked_array(weights, np.triu(np.ones(weights.shape, dtype=bool), 1))
 
 
-def _colour_bar(figure: Figure, image: Any, axes: Axes) -> None:
+def colour_bar(figure: Figure, image: Any, axes: Axes) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
     bar.ax.set_yticklabels(["0", ".01", ".1", ".25", ".5", "1"], color=MUTED)
     bar.set_label("attention weight\n(square-root scale)", color=MUTED)
@@ -216,9 +216,9 @@ def _head_figure(labels: list[str], note: str) -> tuple[FigureCanvasAgg, AxesIma
 
     n = len(labels)
     side = min(9.0, 3.4 + 0.11 * n)
-    figure = _figure(side + 0.9, side, dpi=120)
+    figure = new_figure(side + 0.9, side, dpi=120)
     axes = figure.add_subplot()
-    image = axes.imshow(_visible(np.zeros((n, n))), interpolation="nearest", **_colours())
+    image = axes.imshow(visible(np.zeros((n, n))), interpolation="nearest", **colour_scale())
     title = axes.set_title("layer 0 head 0, step 0", loc="left", color=INK, fontsize=12, pad=8)
     # A token may hold "$": without parse_math=False it would be read as a formula.
     text: dict[str, Any] = {"fontfamily": MONO, "fontsize": 7 if n > 32 else 8, "color": INK, "parse_math": False}
@@ -228,7 +228,7 @@ def _head_figure(labels: list[str], note: str) -> tuple[FigureCanvasAgg, AxesIma
     axes.set_xlabel("key (attended to)" + (f" · {note}" if note else ""), color=MUTED)
     axes.set_ylabel("query (attending)", color=MUTED)
     axes.spines[:].set_visible(False)
-    _colour_bar(figure, image, axes)
+    colour_bar(figure, image, axes)
     figure.draw_without_rendering()  # settles the layout; what is animated would not be given room
     figure.set_layout_engine("none")
     image.set_animated(True)
@@ -243,15 +243,15 @@ def _overview(weights: np.ndarray, step: int, note: str, path: Path) -> None:
     n_layers, num_heads, n = weights.shape[:3]
     gap = max(1, n // 12)
     pitch = n + gap
-    colours = _colours()
+    colours = colour_scale()
     mosaic = np.ones((n_layers * pitch - gap, num_heads * pitch - gap, 4))
     for layer in range(n_layers):
         for head in range(num_heads):
-            tile = colours["cmap"](colours["norm"](_visible(weights[layer, head])))
+            tile = colours["cmap"](colours["norm"](visible(weights[layer, head])))
             mosaic[layer * pitch : layer * pitch + n, head * pitch : head * pitch + n] = tile
 
     tile_inches = min(1.8, 14 / max(n_layers, num_heads))
-    figure = _figure(max(5.0, num_heads * tile_inches + 1.9), max(3.6, n_layers * tile_inches + 1.2), dpi=130)
+    figure = new_figure(max(5.0, num_heads * tile_inches + 1.9), max(3.6, n_layers * tile_inches + 1.2), dpi=130)
     axes = figure.add_subplot()
     axes.imshow(mosaic)
     axes.set_title(f"attention, step {step:,}", loc="left", color=INK, fontsize=12, pad=8)
@@ -260,11 +260,11 @@ def _overview(weights: np.ndarray, step: int, note: str, path: Path) -> None:
     axes.tick_params(length=0, colors=MUTED, top=False, labeltop=True, labelbottom=False)
     axes.set_xlabel("rows = query, columns = key" + (f" · {note}" if note else ""), color=MUTED)
     axes.spines[:].set_visible(False)
-    _colour_bar(figure, ScalarMappable(**colours), axes)
-    _save(figure, path)
+    colour_bar(figure, ScalarMappable(**colours), axes)
+    save(figure, path)
 
 
-def _figure(width: float, height: float, dpi: int) -> Figure:
+def new_figure(width: float, height: float, dpi: int) -> Figure:
     """An empty figure of `width` by `height` inches with a little air around it."""
     from matplotlib.figure import Figure
 
@@ -273,6 +273,6 @@ def _figure(width: float, height: float, dpi: int) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     with atomic_file(path) as file:
         figure.savefig(file, format="png")

@@ -26,8 +26,8 @@ def _no_warnings() -> None:
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved, to look into."""
     saved: list[Figure] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (saved.append(figure), save(figure, path)))
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, path: (saved.append(figure), save(figure, path)))
     return saved
 
 
@@ -89,7 +89,7 @@ def test_a_map_shows_query_rows_key_columns_and_hides_the_future(tmp_path: Path)
     weights[0, 0, :, 0] = 1.0  # every query looks at the first key
     attention_heads(weights, ("a", "b", "c", "d"), tmp_path, step=0)
     picture = (imread(tmp_path / "layer0_head0.png")[..., :3] * 255).round().astype(int)
-    cmap = plots._colours()["cmap"]
+    cmap = plots.colour_scale()["cmap"]
     named = {
         "one": np.array(cmap(1.0)[:3]) * 255,
         "zero": np.array(cmap(0.0)[:3]) * 255,
