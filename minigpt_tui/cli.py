@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.config import ABLATIONS, DEFAULT_SIZES, DEFAULT_STEPS, PRESETS, ModelConfig, SampleConfig, TrainConfig
 from minigpt_core.errors import UserError
+from minigpt_core.lab.design import SEEDS, STEPS
 from minigpt_tui.terminal import complain
 
 app = typer.Typer(
@@ -89,6 +90,8 @@ DEFAULTS: dict[str, Any] = {
     **TrainConfig().to_dict(),
     **DEFAULT_SIZES,
     "steps": DEFAULT_STEPS,
+    "ablation_steps": STEPS,
+    "ablation_seeds": SEEDS,
     "ablations": ", ".join(ABLATIONS),
     "presets": " or ".join(PRESETS),
 }
@@ -106,6 +109,7 @@ def panel(title: str) -> Callable[..., Any]:
 
 TEXT, LENGTH, TRAINING, MODEL = panel("Text"), panel("Length"), panel("Training"), panel("Model")
 RUN, LOOK, SAMPLING, OUTPUT = panel("Run"), panel("Appearance"), panel("Sampling"), panel("Output")
+EXPERIMENT = panel("Experiment")
 
 RunArgument = Annotated[
     str | None,
@@ -198,6 +202,113 @@ def train(
     return launch.train(plan, headless=headless, color=color, ascii_only=ascii_, text_on_stdin=data == "-")
 
 
+@app.command()
+def tour(
+    lesson: Annotated[
+        str, typer.Argument(metavar="[LESSON]", help="first: from guessing to words. heads: how heads learn to copy.")
+    ] = "first",
+    steps: Annotated[int | None, LENGTH("Train this many steps (the lesson's own).")] = None,
+    name: Annotated[str | None, RUN("Of the run (date, time and text).")] = None,
+    out: Out = "runs",
+    color: Color = "auto",
+    ascii_: Ascii = False,
+) -> int:
+    """Watch a model learn, and be told what happens: a lesson in the app, of about three minutes.
+
+    It trains for real, on a CPU and a text of its own. The run is one like any other:
+    it stays when the lesson is over.
+
+    [bold]Examples[/bold]
+    minigpt-tui tour
+    minigpt-tui tour heads
+    minigpt-tui tour --steps 500 --name short
+    """
+    from minigpt_tui import launch
+
+    return launch.tour(lesson, steps, name, out, color=color, ascii_only=ascii_)
+
+
+# --- experiments ---
+
+
+@app.command()
+def ablate(
+    variants: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VARIANT]...",
+            help="An ablation ({ablations}), a setting (n-layers=2), or several with commas between; "
+            "all ablations if left out.".format_map(DEFAULTS),
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, EXPERIMENT("Seeds every variant is run with ({ablation_seeds}); 5 for a claim.")
+    ] = None,
+    learning_rates: Annotated[
+        str | None, EXPERIMENT("Try each of these, and compare every variant at its best.", metavar="A,B,...")
+    ] = None,
+    jobs: Annotated[int, EXPERIMENT("Runs at a time, in processes that share the cores.")] = 1,
+    name: Annotated[str | None, EXPERIMENT("Of the experiment (date and time); an existing one goes on.")] = None,
+    out: Out = "runs",
+    resume: Annotated[str | None, EXPERIMENT("Go on with an experiment, or print its table.", metavar="NAME")] = None,
+    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, or pydocs.")] = None,
+    steps: Annotated[int | None, TRAINING("Steps of every run ({ablation_steps:,}).")] = None,
+    batch_size: Annotated[int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU).")] = None,
+    learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({learning_rate:g}).")] = None,
+    preset: Annotated[str | None, MODEL("Architecture of the baseline: {presets}.")] = None,
+    seq_len: Annotated[int | None, MODEL("Context in tokens ({cpu[seq_len]} on a CPU).")] = None,
+    n_layers: Annotated[int | None, MODEL("Blocks ({cpu[n_layers]} on a CPU).")] = None,
+    num_heads: Annotated[int | None, MODEL("Attention heads a block ({cpu[num_heads]} on a CPU).")] = None,
+    embed_dim: Annotated[int | None, MODEL("Width of the model ({cpu[embed_dim]} on a CPU).")] = None,
+    device: Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")] = None,
+    threads: Annotated[int | None, RUN("CPU threads of a run (all cores, shared by the jobs).")] = None,
+    tui: Annotated[bool, RUN("Watch it in an app: table, curves, what to expect.", "--tui", metavar="")] = False,
+    color: Color = "auto",
+    ascii_: Ascii = False,
+    json: Annotated[bool, OUTPUT("Print the results as JSON.", "--json", metavar="")] = False,
+    diff: Annotated[
+        tuple[str, str] | None,
+        OUTPUT("No training: draw the attention of two runs and their difference.", metavar="RUN RUN"),
+    ] = None,
+) -> int:
+    """Measure what each part of the model is worth, on the same batches, seed by seed.
+
+    A run of 1,000 steps takes about a minute and a half on two CPU cores, so
+    all five ablations with 3 seeds take half an hour; --jobs 2 is quicker
+    there. Ctrl+C saves, and the same --name goes on. Every run in it is an
+    ordinary one, of about 20 MB: minigpt-tui chat runs/lab/baseline-seed1
+
+    [bold]Examples[/bold]
+    minigpt-tui ablate
+    minigpt-tui ablate no-residual single-head --seeds 5 --jobs 2 --name lab
+    minigpt-tui ablate n-layers=2 n-layers=8,embed-dim=96 --steps 500
+    minigpt-tui ablate no-layernorm --learning-rates 1e-3,3e-3,1e-2
+    minigpt-tui ablate --resume lab --tui
+    minigpt-tui ablate --diff lab/baseline-seed1 lab/baseline-seed2
+    """
+    options = given(locals())
+    from minigpt_core.lab.design import Design, find_experiment
+    from minigpt_core.lab.experiment import Experiment
+    from minigpt_tui import ablate as lab
+
+    if diff is not None:
+        return lab.difference(*diff, out)
+    design = Design(
+        variants=tuple(variants or ()),
+        learning_rates=lab.rates(learning_rates),
+        model=given(options, of=ModelConfig),
+        train=given(options, of=TrainConfig),
+        **{key: options[key] for key in ("seeds", "data", "preset") if key in options},
+    )
+    if resume is not None:
+        path = find_experiment(resume, Path(out))
+        name, out = path.name, str(path.parent)
+    if tui:
+        screen = lab.screen(color, ascii_)  # before anything is made
+        return lab.in_app(Experiment(design, name, out, jobs), screen, json=json)
+    return lab.ablate(Experiment(design, name, out, jobs), json=json)
+
+
 # --- a finished run ---
 
 
@@ -253,7 +364,9 @@ def generate(
 
 @app.command()
 def report(run: RunArgument = None, out: Out = "runs") -> None:
-    """Write a run's pictures and samples to its assets folder.
+    """Write a run's pictures, samples and report.html to its assets folder.
+
+    The report is one page that opens in any browser, offline: curves, attention, samples, and how to repeat the run.
 
     [bold]Examples[/bold]
     minigpt-tui report
@@ -294,6 +407,26 @@ def show(run: RunArgument = None, out: Out = "runs") -> None:
     from minigpt_tui import listing
 
     listing.print_run(find_run(run, Path(out)))
+
+
+@app.command()
+def notebook(
+    destination: Annotated[
+        str, typer.Argument(metavar="[DEST]", help="A file that is not there yet, or a folder to put it into.")
+    ] = "MiniTransformer.ipynb",
+) -> None:
+    """Put the walkthrough notebook here: a transformer by hand, trained and taken apart.
+
+    It is stored with all its results, so it can be read without running it.
+
+    [bold]Examples[/bold]
+    minigpt-tui notebook
+    minigpt-tui notebook ~/lessons
+    minigpt-tui notebook mine.ipynb
+    """
+    from minigpt_tui.notebook import place, print_place
+
+    print_place(place(destination))
 
 
 @app.command()

@@ -6,15 +6,25 @@ import os
 import shlex
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
-from minigpt_core.plan import Plan
+from minigpt_core.plan import Plan, Request, prepare
 from minigpt_core.rundir import RunDir, find_run
 from minigpt_core.status import Status
 from minigpt_tui import terminal as term
 from minigpt_tui.local import LocalSession
 from minigpt_tui.safetext import safe
+
+if TYPE_CHECKING:
+    from minigpt_tui.screens.main import MainScreen
+    from minigpt_tui.session import Session
+    from minigpt_tui.widgets.heatmap import Ramp
+
+    MakeMain = Callable[[Session, Ramp], MainScreen]
 
 SWITCH_SECONDS = 0.0005
 """How often Python looks whether another thread wants to run: a key press must not wait for a busy trainer."""
@@ -41,6 +51,29 @@ def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_s
     return show(LocalSession.training(plan), terminal, plan.run)
 
 
+def tour(name: str, steps: int | None, run: str | None, out: str, *, color: str, ascii_only: bool) -> int:
+    """Open the app on a run that a lesson explains as it trains.
+
+    Raises:
+        UsageError, UserError: no such lesson, no terminal, or the run cannot begin; nothing was created.
+    """
+    from minigpt_tui.tour import LESSONS
+
+    lesson = lookup(LESSONS, name, "lesson")
+    terminal = term.inspect(color, ascii_only)
+    if not terminal.interactive:
+        raise UserError(f"a tour needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui train")
+    train = {**lesson.train, **({} if steps is None else {"steps": steps})}
+    plan = prepare(Request(data=lesson.data, model=dict(lesson.model), train=train, name=run, out=out))
+
+    def main(session: Session, look: Ramp) -> MainScreen:
+        from minigpt_tui.screens.tour import TourScreen
+
+        return TourScreen(session, look, lesson, plan.tokenizer.vocab_size)
+
+    return show(LocalSession.training(plan), terminal, plan.run, main)
+
+
 def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
     """Open the app on a finished run."""
     run = find_run(ref, Path(out))
@@ -55,10 +88,10 @@ def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
     return show(LocalSession.finished(run, checkpoint), terminal, run)
 
 
-def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int:
-    """Run the app until the user leaves, say goodbye, and give back the exit code."""
+def show(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int:
+    """Run the app until the user leaves, say goodbye, and give back the exit code. `main` makes its main screen."""
     try:
-        received = draw(session, terminal, run)
+        received = draw(session, terminal, run, main)
         code = farewell(run, session.status(), received) if session.trains else exit_code(received)
     except UserError as error:
         code = term.complain(str(error), error.exit_code)
@@ -70,7 +103,7 @@ def show(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int:
     return code
 
 
-def draw(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | None:
+def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int | None:
     """Run the app on the screen; returns the signal that ended it, if one did."""
     sys.setswitchinterval(SWITCH_SECONDS)
     insisted = False
@@ -78,7 +111,7 @@ def draw(session: LocalSession, terminal: term.Terminal, run: RunDir) -> int | N
         with term.protect_screen(run.train_log):
             from minigpt_tui.app import MiniGPTApp
 
-            app = MiniGPTApp(session, terminal)
+            app = MiniGPTApp(session, terminal, main) if main else MiniGPTApp(session, terminal)
             app.run()
             insisted = app.insisted
     finally:

@@ -16,7 +16,18 @@ from minigpt_tui import cli
 PROGRAM = [sys.executable, "-m", "minigpt_tui.cli"]
 SIZES = {"n-layers": 1, "num_heads": 2, "embed_dim": 16, "seq_len": 16, "batch_size": 4}
 TINY = [*(f"--{name}={size}" for name, size in SIZES.items()), "--device=cpu", "--threads=1"]
-COMMANDS = [["train"], ["generate"], ["chat"], ["runs"], ["runs", "show"], ["report"], ["doctor"]]
+COMMANDS = [
+    ["train"],
+    ["generate"],
+    ["chat"],
+    ["runs"],
+    ["runs", "show"],
+    ["report"],
+    ["ablate"],
+    ["tour"],
+    ["notebook"],
+    ["doctor"],
+]
 
 
 @pytest.fixture(scope="session")
