@@ -63,6 +63,9 @@ class AttentionPane(Lines, can_focus=True):
         self._stale = True
         """What is on show is not what there is: nothing is drawn out of sight."""
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.all_heads if action == "zoom" else True  # with nothing to zoom into, enter is free for others
+
     # --- what to show ---
 
     @property

@@ -65,7 +65,7 @@ def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hi
         *steer,
         *PANES.get(focus, ()),
         Hint(6, "1-5", "panes"),
-        Hint(8, "t", "live" if past else "look back", "screen.travel"),
+        Hint(6, "t", "live" if past else "look back", "screen.travel"),
         Hint(9, "g", "heads", "screen.gallery"),
         Hint(10, "f", "maximise", "screen.maximise"),
         *ends,
