@@ -131,7 +131,7 @@ def given(options: dict[str, Any], of: type | None = None) -> dict[str, Any]:
 
 @app.command()
 def train(
-    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, or pydocs.")] = None,
+    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")] = None,
     vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
     steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
     epochs: Annotated[float | None, LENGTH("Or this many passes through the text.")] = None,
@@ -251,7 +251,7 @@ def ablate(
     name: Annotated[str | None, EXPERIMENT("Of the experiment (date and time); an existing one goes on.")] = None,
     out: Out = "runs",
     resume: Annotated[str | None, EXPERIMENT("Go on with an experiment, or print its table.", metavar="NAME")] = None,
-    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, or pydocs.")] = None,
+    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")] = None,
     steps: Annotated[int | None, TRAINING("Steps of every run ({ablation_steps:,}).")] = None,
     batch_size: Annotated[int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU).")] = None,
     learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({learning_rate:g}).")] = None,
