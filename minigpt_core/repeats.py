@@ -3,7 +3,8 @@
 What follows a symbol in a segment is new in every passage: no statistics of the text tell it, but what followed the
 same symbol before does, which is what an induction circuit looks up (Olsson et al. 2022, "In-context Learning and
 Induction Heads", arXiv 2209.11895). Segments come in random order with gaps of random length between them, so the place
-to look at is at no fixed distance, and positions alone cannot find it.
+to look at is at no fixed distance, and positions alone cannot find it. Most passages have segments of two symbols
+only: there the first symbol is all there is to go by, and no other circuit will do. Longer ones sharpen it.
 
 The circuit has parts that gain nothing before the others are there, and on segments alone a small model stays for
 thousands of steps where it began. So the gaps are not noise. Each teaches one part by itself:
@@ -18,6 +19,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Iterator
+from itertools import islice
 
 SYMBOLS = string.ascii_lowercase
 """Every character of the text; where a counter climbs, the first follows the last."""
@@ -26,9 +28,12 @@ SIZE = 600_000
 SEED = 0
 PASSAGE = (60, 160)
 """Shortest and longest, in characters, but for its last piece."""
-SYMBOLS_OF_SEGMENTS = (4, 8)
-"""Fewest and most symbols that a passage's segments have together, each once. From six on there may be two segments."""
-GAPS = 0.6
+LONG = 0.35
+"""The share of passages with long segments."""
+PAIR_SEGMENTS, LONG_SEGMENTS = (2, 4), (1, 2)
+"""Fewest and most of a passage, of two symbols each or long. No symbol comes twice in the segments of a passage."""
+LONG_SEGMENT = (4, 16)
+GAPS = 0.5
 """The share of segments that a gap follows: a run, pairs or counters, each as often."""
 RUN, COUNTERS, PAIRS = (3, 6), (6, 16), (1, 3)
 """Shortest and longest: of a run and of counters in characters, of pairs in fours."""
@@ -61,10 +66,13 @@ def repeats() -> str:
 
 
 def passage(dice: Dice) -> Iterator[str]:
-    """One or two segments, again and again in random order, with gaps: its pieces."""
-    symbols = dice.shuffled(SYMBOLS)[: dice.between(*SYMBOLS_OF_SEGMENTS)]
-    cut = dice.between(2, len(symbols) - 2) if len(symbols) >= 6 and dice.random() < 0.6 else len(symbols)
-    segments = [segment for segment in (symbols[:cut], symbols[cut:]) if segment]
+    """A few segments, again and again in random order, with gaps: its pieces."""
+    fresh = iter(dice.shuffled(SYMBOLS))
+    if dice.random() < LONG:
+        lengths = [dice.between(*LONG_SEGMENT) for _ in range(dice.between(*LONG_SEGMENTS))]
+    else:
+        lengths = [2] * dice.between(*PAIR_SEGMENTS)
+    segments = ["".join(islice(fresh, length)) for length in lengths]
     left = dice.between(*PASSAGE)
     while left > 0:
         piece = segments[dice.between(1, len(segments)) - 1]

@@ -1,6 +1,7 @@
-"""Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER
+"""Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER REPEATS
 
-Needs `cairosvg` and the DejaVu fonts.
+REPEATS is a finished run of `minigpt-tui train --data repeats --n-layers 2`, for the gallery. Needs `cairosvg` and the
+DejaVu fonts.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from pathlib import Path
 import cairosvg
 
 from minigpt_core.plan import Request, prepare
+from minigpt_core.rundir import RunDir
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.local import LocalSession
 from minigpt_tui.terminal import Terminal
 
 LARGE, MEDIUM = (200, 50), (120, 35)
+LOOK = Terminal(True, "", "256", "", False, "")
 STEP = 800
 """Late enough for words and for heads that do something."""
+BACK = 120
+"""The step to look back at: letters, and heads that still look everywhere."""
 
 
 BRAILLE = re.compile(r"<text (?=[^>]*>[^<]*[\u2800-\u28ff])")
@@ -35,10 +40,9 @@ def picture(svg: str, path: Path) -> None:
 
 
 async def main(folder: Path) -> None:
-    look = Terminal(True, "", "256", "", False, "")
     with tempfile.TemporaryDirectory() as runs:
         session = LocalSession.training(prepare(Request(name="pydocs", out=runs)))
-        app = MiniGPTApp(session, look)
+        app = MiniGPTApp(session, LOOK)
         async with app.run_test(size=LARGE) as pilot:
             await pilot.press(">", ">", ".")
             while session.status().step < STEP:
@@ -51,10 +55,32 @@ async def main(folder: Path) -> None:
             await pilot.press("a")
             await pilot.pause(2.0)
             picture(app.export_screenshot(title="minigpt-tui"), folder / "heads-120x35.png")
+            await pilot.resize_terminal(*LARGE)
+            await pilot.press("a", "t")
+            while app.main.past is not None and app.main.past > BACK:
+                await pilot.press("left")
+                await pilot.pause(0.1)
+            await pilot.pause(2.0)
+            picture(app.export_screenshot(title="minigpt-tui"), folder / "past-200x50.png")
             session.close()
             while not session.join(0):
                 await pilot.pause(0.1)
 
 
+async def gallery(run: RunDir, folder: Path) -> None:
+    session = LocalSession.finished(run, run.checkpoint)
+    app = MiniGPTApp(session, LOOK)
+    async with app.run_test(size=MEDIUM) as pilot:
+        while not len(session.recorded()):
+            await pilot.pause(0.2)
+        await pilot.press("g", "i")
+        await pilot.pause(4.0)
+        picture(app.export_screenshot(title="minigpt-tui"), folder / "gallery-120x35.png")
+        session.close()
+        while not session.join(0):
+            await pilot.pause(0.1)
+
+
 if __name__ == "__main__":
     asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(gallery(RunDir(Path(sys.argv[2])), Path(sys.argv[1])))

