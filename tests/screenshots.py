@@ -73,7 +73,7 @@ async def gallery(run: RunDir, folder: Path) -> None:
     async with app.run_test(size=MEDIUM) as pilot:
         while not len(session.recorded()):
             await pilot.pause(0.2)
-        await pilot.press("g", "i")
+        await pilot.press("g")
         await pilot.pause(4.0)
         picture(app.export_screenshot(title="minigpt-tui"), folder / "gallery-120x35.png")
         session.close()
