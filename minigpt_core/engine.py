@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import time
-import traceback
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +20,7 @@ from minigpt_core.hardware import give_way
 from minigpt_core.landmarks import Landmarks
 from minigpt_core.plan import Plan
 from minigpt_core.prober import Prober, born
-from minigpt_core.runlog import read_events, read_metrics
+from minigpt_core.runlog import log_traceback, read_events, read_metrics, standing
 from minigpt_core.status import (
     Command,
     Event,
@@ -149,14 +147,14 @@ class Engine:
                 self.plan.discard()
         except Exception as error:
             self._fail(explain(error))
-            self._log_traceback()
+            log_traceback(self.plan.run)
         finally:
             self._ready.set()
             self.plan.release()
 
     def _watch(self, trainer: Trainer) -> None:
         """Begin to tell what the run passes and to record what is in it; a resume does not tell a thing twice."""
-        told = [event for event in read_events(self.plan.run) if event.step <= trainer.state.step]
+        told = standing(read_events(self.plan.run))
         if trainer.state.step:
             self.landmarks.resume(told, read_metrics(self.plan.run))
         self.landmarks.start()
@@ -259,17 +257,13 @@ class Engine:
             self._trainer.event("warning", str(error))
         except Exception as error:
             self._trainer.event("warning", f"no pictures: {explain(error)}")
-            self._log_traceback()
+            log_traceback(self.plan.run)
 
     def _fail(self, message: str) -> None:
         self._status = msgspec.structs.replace(self._status, phase="failed", message=message)
         with contextlib.suppress(UserError):  # the log may be what failed
             if self._trainer is not None:
                 self._trainer.event("error", message)
-
-    def _log_traceback(self) -> None:
-        with contextlib.suppress(OSError), open(self.plan.run.train_log, "a", encoding="utf-8") as file:
-            file.write(time.strftime("%Y-%m-%d %H:%M:%S\n") + traceback.format_exc())
 
 
 def explain(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,11 @@ class Lens:
     tokens: np.ndarray
     probabilities: np.ndarray
     losses: np.ndarray
+
+    def labelled(self, labels: Callable[[list[int]], tuple[str, ...]]) -> dict[int, str]:
+        """The text of every token id that occurs here, by a tokenizer's `token_labels`."""
+        ids: list[int] = np.unique(self.tokens).tolist()
+        return dict(zip(ids, labels(ids), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

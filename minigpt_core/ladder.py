@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -101,17 +100,13 @@ def fit_ladder(train: np.ndarray, val: np.ndarray, vocab_size: int) -> Ladder:
 # --- kept with the run ---
 
 
-def ladder_path(run: RunDir) -> Path:
-    return run.path / "ladder.json"
-
-
 def write_ladder(run: RunDir, ladder: Ladder) -> None:
     """Keep the ladder with the run.
 
     Raises:
         UserError: the disk refuses.
     """
-    path = ladder_path(run)
+    path = run.ladder
     try:
         write_atomic(path, msgspec.json.format(msgspec.json.encode(ladder), indent=2))
     except OSError as error:
@@ -121,7 +116,7 @@ def write_ladder(run: RunDir, ladder: Ladder) -> None:
 def load_ladder(run: RunDir) -> Ladder | None:
     """The ladder kept with the run; None where there is none that can be read, so that it is fitted again."""
     try:
-        ladder = msgspec.json.decode(ladder_path(run).read_bytes(), type=Ladder)
+        ladder = msgspec.json.decode(run.ladder.read_bytes(), type=Ladder)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return ladder if tuple(rung.name for rung in ladder.rungs) == RUNGS else None

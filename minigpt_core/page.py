@@ -26,7 +26,7 @@ from minigpt_core.frame import HeadHistory, RecordedSample
 from minigpt_core.ladder import load_ladder
 from minigpt_core.recording import Recording, thinned
 from minigpt_core.reproduce import again
-from minigpt_core.runlog import read_events
+from minigpt_core.runlog import read_events, standing
 from minigpt_core.series import Series
 from minigpt_core.status import Event
 from minigpt_core.stored import read_config
@@ -75,7 +75,7 @@ def page(run: Run, attention: Attention, prompt: str, samples: list[tuple[float,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    events = current(read_events(run.dir))
+    events = standing(read_events(run.dir))
     view = _run_view(run) | _curves(run, events) | _recording(run, events) | _attention(attention)
     return environment.get_template("report.html.j2").render(
         view, run=run, prompt=prompt, samples=samples, seed=run.config.seed
@@ -194,16 +194,6 @@ def _curves(run: Run, events: list[Event]) -> dict[str, Any]:
         "events": told[:MAX_EVENTS],
         "events_left_out": max(0, len(told) - MAX_EVENTS),
     }
-
-
-def current(events: list[Event]) -> list[Event]:
-    """Events without the rungs and births of branches that a resume has left: what comes again is told again."""
-    kept: list[Event] = []
-    for event in events:
-        if event.kind == "resumed":
-            kept = [old for old in kept if old.kind not in ("rung", "birth") or old.step <= event.step]
-        kept.append(event)
-    return kept
 
 
 def _recording(run: Run, events: list[Event]) -> dict[str, Any]:

@@ -225,14 +225,13 @@ class Eyes:
         from minigpt_core.probe import look
 
         seen = look(self.replica, tokens, self._validation, ratio)
-        ids = np.unique(seen.lens.tokens).tolist()
         return Frame(
             stamp=stamp,
             tokens=self._tokenizer.token_labels(tokens),
             weights=seen.weights,
             scores=seen.scores,
             lens=seen.lens,
-            lens_labels=dict(zip(ids, self._tokenizer.token_labels(ids), strict=True)),
+            lens_labels=seen.lens.labelled(self._tokenizer.token_labels),
             health=seen.health,
         )
 

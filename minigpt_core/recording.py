@@ -13,7 +13,6 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 
@@ -45,7 +44,7 @@ class Recording:
     """
 
     def __init__(self, run: RunDir) -> None:
-        self.path = path_of(run)
+        self.path = run.frames
         self._db: sqlite3.Connection | None = None
 
     def steps(self) -> np.ndarray:
@@ -119,7 +118,7 @@ class Recorder:
     """
 
     def __init__(self, run: RunDir, tokens: list[int], budget: int = BUDGET) -> None:
-        self.path, self._budget = path_of(run), budget
+        self.path, self._budget = run.frames, budget
         with self._careful():
             self.path.parent.mkdir(exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
@@ -188,16 +187,12 @@ class Recorder:
             raise UserError(f"cannot record frames in {str(self.path)!r}: {error}") from None
 
 
-def path_of(run: RunDir) -> Path:
-    return run.path / "probe" / "frames.sqlite"
-
-
 def truncate(run: RunDir, step: int) -> None:
     """Forget what was recorded after a step: a resumed run goes another way from there.
 
     A damaged file is removed: it is no reason not to train on.
     """
-    path = path_of(run)
+    path = run.frames
     if not path.is_file():
         return
     try:
@@ -267,14 +262,13 @@ def _unpack(
         [("<u4", (L + 1, T, k)), ("<f2", (L + 1, T, k)), ("<f2", (L + 1, T)), ("<f4", (L + 1,)), ("<f4", (L,))],
     )
     lens = Lens(parts[0].astype(np.int64), parts[1].astype(np.float32), parts[2].astype(np.float32))
-    ids = np.unique(lens.tokens).tolist()
     return Frame(
         stamp=Stamp(step=stamp["step"], val_loss=stamp["val_loss"], val_step=stamp["val_step"]),
         tokens=labels(tokens),
         weights=weights,
         scores=_scores(scores, L, H),
         lens=lens,
-        lens_labels=dict(zip(ids, labels(ids), strict=True)),
+        lens_labels=lens.labelled(labels),
         health=Health(parts[3], parts[4], stamp["update_ratio"]),
     )
 

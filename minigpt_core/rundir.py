@@ -52,6 +52,16 @@ class RunDir:
         return self.path / "best.pt"
 
     @property
+    def frames(self) -> Path:
+        """What its probe saw, step by step."""
+        return self.path / "probe" / "frames.sqlite"
+
+    @property
+    def ladder(self) -> Path:
+        """The n-gram losses of its text."""
+        return self.path / "ladder.json"
+
+    @property
     def assets(self) -> Path:
         return self.path / "assets"
 

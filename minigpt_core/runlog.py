@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
+import traceback
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -184,3 +186,19 @@ def _read_all(path: Path, type_: type[Any]) -> list[Any]:
         return tail.read()
     finally:
         tail.close()
+
+
+def standing(events: list[Event]) -> list[Event]:
+    """Events without the rungs and births of branches that a resume has left: what comes again is told again."""
+    kept: list[Event] = []
+    for event in events:
+        if event.kind == "resumed":
+            kept = [old for old in kept if old.kind not in ("rung", "birth") or old.step <= event.step]
+        kept.append(event)
+    return kept
+
+
+def log_traceback(run: RunDir) -> None:
+    """Add the traceback of the exception being handled to `train.log`; a disk that refuses costs only that."""
+    with suppress(OSError), open(run.train_log, "a", encoding="utf-8") as file:
+        file.write(time.strftime("%Y-%m-%d %H:%M:%S\n") + traceback.format_exc())

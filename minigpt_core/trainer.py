@@ -252,25 +252,32 @@ class Trainer:
         if state.final_val_loss is not None:
             self.event("done", f"final validation loss {state.final_val_loss:.4f} over the whole split")
 
-    @torch.no_grad()
     def _mean_loss(self, starts: np.ndarray) -> float | None:
         """Mean over windows, (n,) starts; None when stopped. Uncompiled: its shapes are not those of training."""
         self.phase, self.progress = "evaluating", 0.0
         self.model.eval()
-        chunk = max(1, EVAL_CHUNK_TOKENS // self.model.config.seq_len)
-        total = 0.0
-        for first in range(0, len(starts), chunk):
-            started = time.perf_counter()
-            part = starts[first : first + chunk]
-            total += self._loss(self.model, *self.val_windows(part)).item() * len(part)
+        total, done = 0.0, 0
+        started = time.perf_counter()
+        for windows, loss in self.val_losses(self.model, starts):
             self.state.elapsed += time.perf_counter() - started
-            self.progress = (first + len(part)) / len(starts)
+            total += loss * windows
+            done += windows
+            self.progress = done / len(starts)
             self.boundary(self)
             if self.stopping:
                 break
+            started = time.perf_counter()
         self.model.train()
         self.phase = "training"
         return None if self.progress < 1 else total / len(starts)
+
+    @torch.no_grad()
+    def val_losses(self, model: GPT, starts: np.ndarray) -> Iterator[tuple[int, float]]:
+        """(windows, their mean loss) of a model in evaluation mode, batch by batch over validation windows, (n,)."""
+        chunk = max(1, EVAL_CHUNK_TOKENS // model.config.seq_len)
+        for first in range(0, len(starts), chunk):
+            part = starts[first : first + chunk]
+            yield len(part), self._loss(model, *self.val_windows(part)).item()
 
     # --- how long ---
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -61,7 +57,7 @@ def ablate(experiment: Experiment, *, json: bool) -> int:
     Returns:
         The exit code.
     """
-    received = on_signals(experiment.stop)
+    received = terminal.stop_on_signal(experiment.stop)
     watch = Bar() if sys.stderr is not None and sys.stderr.isatty() else Lines()
     status: Status | None = None
     with watch:
@@ -107,10 +103,7 @@ def in_app(experiment: Experiment, found: terminal.Terminal, *, json: bool) -> i
     except UserError as error:
         code = terminal.complain(str(error), error.exit_code)
     if not lab.join(0):
-        # The training thread is still in native code, which Python's own goodbye would tear down under it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        terminal.leave_at_once(code)
     return code
 
 
@@ -146,24 +139,6 @@ def say_how_to_go_on(experiment: Experiment, finished: tuple[int, int] | None) -
     again = shlex.join(["minigpt-tui", "ablate", "--resume", str(experiment.path)])
     done = f"{finished[0]} of {finished[1]} runs are finished" if finished else "no run has begun"
     print(f"{done}; what was under way is saved. Go on: {safe(again, newlines=False)}", file=sys.stderr)
-
-
-def on_signals(stop: Callable[[], None]) -> list[int]:
-    """Call `stop` at the first signal to end; a second one ends the program. Returns the list it is noted in."""
-    received: list[int] = []
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        if received and signum == signal.SIGHUP:
-            return  # a closing terminal may say so twice
-        if received:
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-        received.append(signum)
-        stop()
-
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, note)
-    return received
 
 
 # --- progress ---

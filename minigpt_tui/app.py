@@ -1,4 +1,4 @@
-"""The Textual app: theme, quitting, signals, the command palette. What is on the screen is in `screens/`."""
+"""The Textual app: quitting, suspending, the command palette. What is on the screen is in `screens/`."""
 
 from __future__ import annotations
 
@@ -6,44 +6,22 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar
 
-from rich.console import Console
 from textual import on
-from textual.app import App, SuspendNotSupported, SystemCommand
+from textual.app import SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
-from minigpt_tui.filters import Ansi16Filter, AsciiFilter
+from minigpt_tui.base import Look, TerminalApp
 from minigpt_tui.screens.main import PANES, MainScreen
 from minigpt_tui.session import Session
 from minigpt_tui.widgets.heatmap import Ramp, ramp
-from minigpt_tui.widgets.palette import THEME
-
-COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
-    "truecolor": "truecolor",
-    "256": "256",
-    "16": "standard",
-    "none": "standard",  # a filter then takes the colours away and leaves bold and reverse
-}
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-JOIN_SECONDS = 0.05
 
 
-class Look(Protocol):
-    """What the app must know of the terminal."""
-
-    @property
-    def ascii(self) -> bool: ...
-
-    @property
-    def color(self) -> Literal["truecolor", "256", "16", "none"]: ...
-
-
-class MiniGPTApp(App[None]):
+class MiniGPTApp(TerminalApp):
     """Train, watch and prompt through a session.
 
     Args:
@@ -51,8 +29,6 @@ class MiniGPTApp(App[None]):
 
     Attributes:
         failure: the one-line reason if the run failed.
-        signal_received: the signal that ended the app, if one did.
-        insisted: the user would not wait for the run to be saved.
     """
 
     CSS_PATH = "app.tcss"
@@ -67,23 +43,8 @@ class MiniGPTApp(App[None]):
     def __init__(
         self, session: Session, terminal: Look, main: Callable[[Session, Ramp], MainScreen] = MainScreen
     ) -> None:
-        super().__init__()
-        self.register_theme(THEME)
-        self.theme = THEME.name
-        self.animation_level = "none"  # every frame of an animation is a repaint, perhaps over a slow link
+        super().__init__(terminal)
         self.session = session
-        self.signal_received: signal.Signals | None = None
-        self.insisted = False
-        self._leaving = False
-        self._more_filters: list[LineFilter] = []
-        if terminal.color == "none":
-            self.no_color = True
-            self._more_filters.append(NoColor())
-        if terminal.color == "16":
-            self._more_filters.append(Ansi16Filter())
-        if terminal.ascii:
-            self._more_filters.append(AsciiFilter())
-        self.console = _console(self.console, COLOR_SYSTEMS[terminal.color])
         self.main = main(session, ramp(terminal.color, terminal.ascii))
 
     @property
@@ -91,25 +52,13 @@ class MiniGPTApp(App[None]):
         status = self.session.status()
         return status.message or "training failed" if status.phase == "failed" else None
 
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), *self._more_filters]
-
     def on_mount(self) -> None:
         self.push_screen(self.main)
-        loop = asyncio.get_running_loop()
-        handlers: dict[signal.Signals, Callable[[], None]] = {n: partial(self._on_signal, n) for n in SIGNALS}
-        # Textual's own handlers would enter its application mode a second time on a SIGCONT that follows no ctrl+z.
-        handlers |= {signal.SIGTSTP: self.action_suspend_process, signal.SIGCONT: self._repaint}
-        for number, handler in handlers.items():
-            # Not from a thread that may not set handlers, and not on a loop without signals.
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, handler)
 
-    def on_unmount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (*SIGNALS, signal.SIGTSTP, signal.SIGCONT):
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(number)
+    def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        # Textual's own handlers would enter its application mode a second time on a SIGCONT that follows no ctrl+z.
+        more = {signal.SIGTSTP: self.action_suspend_process, signal.SIGCONT: self._repaint}
+        return super().handlers() | more
 
     # --- ctrl+z ---
 
@@ -129,38 +78,21 @@ class MiniGPTApp(App[None]):
 
     # --- leaving ---
 
-    async def action_quit(self) -> None:
-        self.leave()
-
     @on(MainScreen.NeverTrained)
     def _leave_at_once(self) -> None:
         """There is nothing to look at: the reason is better read in the shell, next to the command to mend."""
         self.leave()
 
-    def leave(self) -> None:
-        """Save and go. The first call waits for the run to be saved, the second does not."""
-        if self._leaving:
-            self.insisted = True
-            self._go()
-            return
-        self._leaving = True
+    def begin_leaving(self) -> None:
         self.session.close()
         saving = self.session.trains and not self.session.status().finished
         self.main.say(f"{'saving' if saving else 'leaving'}… (again: leave at once)", sticky=True)
-        self._check_left()
-        self.set_interval(JOIN_SECONDS, self._check_left)
 
-    def _check_left(self) -> None:
-        if self.session.join(0):
-            self._go()
+    def has_ended(self) -> bool:
+        return self.session.join(0)
 
-    def _go(self) -> None:
+    def go(self) -> None:
         self.exit(return_code=1 if self.failure else 0)
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        self.signal_received = self.signal_received or number
-        if not self._leaving:  # a terminal that closes sends several: they insist on nothing
-            self.leave()
 
     def action_interrupt(self) -> None:
         if not self.main.stop_answers():
@@ -199,17 +131,3 @@ class MiniGPTApp(App[None]):
         yield SystemCommand("Chart: n-gram lines", "on and off (l in the chart)", main.chart.action_ladder)
         yield SystemCommand("Help", "all keys (?)", main.action_help)
         yield SystemCommand("Quit", "saves first (q)", self.leave)
-
-
-def _console(like: Console, color_system: Literal["standard", "256", "truecolor"]) -> Console:
-    """Textual's own console, with the colours that this terminal has."""
-    return Console(
-        color_system=color_system,
-        file=like.file,
-        highlight=False,
-        emoji=False,
-        legacy_windows=False,
-        force_terminal=True,
-        safe_box=False,
-        _environ={},
-    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from types import FrameType
 
 from minigpt_core.engine import Engine
 from minigpt_core.plan import Plan
 from minigpt_core.status import Status, Stop
+from minigpt_tui.terminal import stop_on_signal
 from minigpt_tui.widgets.format import duration
 
 POLL_SECONDS = 0.1
@@ -24,19 +23,7 @@ def train(plan: Plan) -> tuple[Status, int | None]:
         The last status, and the signal that ended the run early, if one did.
     """
     engine = Engine(plan)
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGHUP:
-            return  # a closing terminal may say so twice
-        if received:  # asked twice: leave at once, as the last checkpoint is
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        received.append(number)
-        engine.send(Stop())
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    received = stop_on_signal(lambda: engine.send(Stop()))
     show = ProgressBar() if sys.stderr is not None and sys.stderr.isatty() else ProgressLines()
     engine.start()
     try:

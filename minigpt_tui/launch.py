@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import zipfile
@@ -96,10 +95,7 @@ def show(session: LocalSession, terminal: term.Terminal, run: RunDir, main: Make
     except UserError as error:
         code = term.complain(str(error), error.exit_code)
     if not session.join(0):
-        # A thread is still in native code, which Python's own goodbye would tear down under it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        term.leave_at_once(code)
     return code
 
 

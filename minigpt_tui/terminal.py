@@ -6,12 +6,14 @@ import ctypes
 import errno
 import io
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import FrameType
+from typing import Any, Literal, NoReturn, get_args
 
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
@@ -107,6 +109,31 @@ def complain(message: str, code: int) -> int:
 
     print(f"minigpt-tui: {safe(' '.join(message.split()), newlines=False)}", file=sys.stderr)
     return code
+
+
+def stop_on_signal(stop: Callable[[], None]) -> list[int]:
+    """Call `stop` at the first signal to end; a second one ends the program. Returns the list it is noted in."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGHUP:
+            return  # a closing terminal may say so twice
+        if received:  # asked twice: leave at once, with what was saved last
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, note)
+    return received
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """A thread is still in native code, which Python's own goodbye would tear down under it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def keyboard_from_tty() -> None:

@@ -20,7 +20,6 @@ from minigpt_core.ladder import (
     Ladder,
     Rung,
     fit_ladder,
-    ladder_path,
     load_ladder,
     write_ladder,
 )
@@ -165,7 +164,7 @@ def test_a_run_keeps_its_ladder_exactly(tmp_path):
 )
 def test_a_damaged_ladder_reads_as_none(tmp_path, damage):
     run = RunDir(tmp_path)
-    ladder_path(run).write_bytes(damage[1])
+    run.ladder.write_bytes(damage[1])
     assert load_ladder(run) is None
 
 

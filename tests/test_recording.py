@@ -9,7 +9,7 @@ import pytest
 
 from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame, Health, Lens, RecordedSample
-from minigpt_core.recording import Recorder, Recording, path_of, thinned, truncate
+from minigpt_core.recording import Recorder, Recording, thinned, truncate
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Stamp
 
@@ -105,7 +105,7 @@ def test_a_run_without_a_recording(run):
     recording = Recording(run)
     assert len(recording.steps()) == 0
     assert recording.frame(1, labels) is None
-    assert not path_of(run).exists()  # looking makes nothing
+    assert not run.frames.exists()  # looking makes nothing
     truncate(run, 5)
 
 
@@ -118,7 +118,7 @@ def test_the_budget_holds_and_early_steps_stay_denser(run):
         if recorder.due(step):
             recorder.write(frame(step))
     recorder.close()
-    assert path_of(run).stat().st_size < 2 * size + 40_000  # SQLite's own pages
+    assert run.frames.stat().st_size < 2 * size + 40_000  # SQLite's own pages
     steps = Recording(run).steps()
     assert steps[0] == 10
     gaps = np.diff(steps)
@@ -157,8 +157,8 @@ def test_a_resume_cuts_what_lies_past_its_checkpoint(run, recorder):
 
 
 def test_a_damaged_file_is_one_clear_error_and_no_reason_not_to_resume(run):
-    path_of(run).parent.mkdir()
-    path_of(run).write_bytes(b"not a database at all" * 100)
+    run.frames.parent.mkdir()
+    run.frames.write_bytes(b"not a database at all" * 100)
     with pytest.raises(UserError, match="cannot read"):
         Recording(run).steps()
     with pytest.raises(UserError, match="cannot record"):
@@ -173,10 +173,10 @@ def test_a_killed_writer_leaves_every_whole_frame(run):
     recorder._db.execute("BEGIN")
     recorder._db.execute("DELETE FROM frames")  # killed before this is finished
     copy = RunDir(run.path / "copy")
-    path_of(copy).parent.mkdir(parents=True)
-    for file in path_of(run).parent.iterdir():
-        (path_of(copy).parent / file.name).write_bytes(file.read_bytes())
-    with sqlite3.connect(path_of(copy)) as db:
+    copy.frames.parent.mkdir(parents=True)
+    for file in run.frames.parent.iterdir():
+        (copy.frames.parent / file.name).write_bytes(file.read_bytes())
+    with sqlite3.connect(copy.frames) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert Recording(copy).steps().tolist() == [1]
     recorder.close()

@@ -19,13 +19,12 @@ from minigpt_core.config import TrainConfig
 from minigpt_core.engine import Engine
 from minigpt_core.frame import HeadHistory
 from minigpt_core.ladder import Ladder, Rung
-from minigpt_core.page import current, visible
+from minigpt_core.page import visible
 from minigpt_core.plan import Request, prepare
-from minigpt_core.recording import path_of
 from minigpt_core.report import write_assets
 from minigpt_core.reproduce import again
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import RunLog
+from minigpt_core.runlog import RunLog, standing
 from minigpt_core.series import Series
 from minigpt_core.status import Event, MetricsRow
 from minigpt_core.stored import read_config
@@ -188,7 +187,7 @@ def test_text_can_neither_write_tags_nor_hide(run):
     log = RunLog(run)
     log.event(Event(kind="warning", step=120, time=0.0, message=HOSTILE))
     log.close()
-    with sqlite3.connect(path_of(run)) as db:
+    with sqlite3.connect(run.frames) as db:
         db.execute("INSERT OR REPLACE INTO samples VALUES (119, ?, ?)", ("<i>x", HOSTILE + "é\n\tΩ 漢"))
     html = report(run)
     page = Page(html)
@@ -209,7 +208,7 @@ def test_visible_leaves_prose_alone_and_shows_the_rest():
 
 
 def test_a_run_without_a_recording(run):
-    path_of(run).unlink()
+    run.frames.unlink()
     page = Page(report(run))
     assert "no recorded frames" in page.texts["heads"]
     assert "recorded no samples" in page.texts["through"]
@@ -218,9 +217,9 @@ def test_a_run_without_a_recording(run):
 @pytest.mark.parametrize("damage", [b"not a database, but something quite else", None])
 def test_a_damaged_recording_is_a_sentence(run, damage):
     if damage:
-        path_of(run).write_bytes(damage * 100)
+        run.frames.write_bytes(damage * 100)
     else:
-        with sqlite3.connect(path_of(run)) as db:
+        with sqlite3.connect(run.frames) as db:
             db.execute("UPDATE frames SET scores = x'0102'")
     page = Page(report(run))
     assert "cannot be shown" in page.texts["heads"]
@@ -279,7 +278,7 @@ def test_branches_that_a_resume_left_are_not_told():
         return Event(kind=kind, step=step, time=0.0, message="")
 
     before = [event("rung", 10), event("birth", 50), event("warning", 60)]
-    told = current([*before, event("resumed", 40), event("birth", 55)])
+    told = standing([*before, event("resumed", 40), event("birth", 55)])
     assert [(e.kind, e.step) for e in told] == [("rung", 10), ("warning", 60), ("resumed", 40), ("birth", 55)]
 
 

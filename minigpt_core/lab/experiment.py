@@ -253,7 +253,7 @@ def write_difference(a: str | Path, b: str | Path, path: Path | None = None, par
     """
     from minigpt_core.checkpoint import load_run
     from minigpt_core.probe import attention_maps
-    from minigpt_core.report import ATTENTION_TOKENS
+    from minigpt_core.report import ATTENTION_TOKENS, NO_TEXT
     from minigpt_core.sampler import encode_prompt
     from minigpt_core.stored import validation_text
 
@@ -263,7 +263,7 @@ def write_difference(a: str | Path, b: str | Path, path: Path | None = None, par
         has = (f"{run.dir.name} has {n} layers of {h} heads" for run, (n, h) in zip(runs, shapes, strict=True))
         raise UsageError(f"attention cannot be subtracted: {', '.join(has)}")
     length = min(ATTENTION_TOKENS, *(run.model.config.seq_len for run in runs))
-    text = validation_text(runs[0].dir, length) or "The "
+    text = validation_text(runs[0].dir, length) or NO_TEXT
     tokens = [encode_prompt(run.tokenizer, text)[0] for run in runs]
     length = min(length, *map(len, tokens))  # a character that one of them does not know is left out there
     first, second = (attention_maps(run.model, ids[:length]) for run, ids in zip(runs, tokens, strict=True))

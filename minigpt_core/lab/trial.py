@@ -6,10 +6,7 @@ import math
 import os
 import shutil
 import signal
-import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event as Signal
@@ -25,7 +22,7 @@ from minigpt_core.lab.paired import BASELINE, Outcome
 from minigpt_core.lock import is_locked
 from minigpt_core.plan import Plan, prepare_resume
 from minigpt_core.rundir import RunDir, new_run_dir
-from minigpt_core.runlog import read_metrics
+from minigpt_core.runlog import log_traceback, read_metrics
 from minigpt_core.series import Smoother
 from minigpt_core.status import MetricsRow
 from minigpt_core.tokenizer import Tokenizer
@@ -111,8 +108,7 @@ def run_trial(trial: Trial, source: Source, stopping: Callable[[], bool]) -> Ite
         plan.discard()
         raise
     except Exception as error:
-        with suppress(OSError), open(plan.run.train_log, "a", encoding="utf-8") as file:
-            file.write(time.strftime("%Y-%m-%d %H:%M:%S\n") + traceback.format_exc())
+        log_traceback(plan.run)
         raise UserError(f"run {trial.run.name}: {explain(error)}") from None
     finally:
         if trainer is not None and trainer.log is not None:
@@ -176,23 +172,9 @@ def transposed_loss(trainer: Trainer) -> float:
 
     `swap_qk` on trained weights: every score q·k becomes the score of the two positions the other way round.
     """
-    import torch
-    from torch.nn import functional as F
-
     from minigpt_core.model import GPT
-    from minigpt_core.trainer import EVAL_CHUNK_TOKENS
 
-    config = trainer.model.config
+    config, starts = trainer.model.config, trainer.all_eval_starts
     model = GPT.empty(config.replace(swap_qk=not config.swap_qk), trainer.devices.device)
     model.use_attention(trainer.devices.attention).copy_weights(trainer.model)
-    starts = trainer.all_eval_starts
-    chunk = max(1, EVAL_CHUNK_TOKENS // config.seq_len)
-    total = 0.0
-    with torch.no_grad():
-        for first in range(0, len(starts), chunk):
-            part = starts[first : first + chunk]
-            inputs, targets = trainer.val_windows(part)  # (B, T) each
-            with trainer.devices.autocast:
-                logits = model(inputs)  # (B, T, V)
-            total += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()).item() * len(part)
-    return total / len(starts)
+    return sum(windows * loss for windows, loss in trainer.val_losses(model, starts)) / len(starts)

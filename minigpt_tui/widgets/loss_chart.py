@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Protocol
 
 import numpy as np
-from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.strip import Strip
 
 from minigpt_core.ladder import Ladder
@@ -16,11 +13,10 @@ from minigpt_core.status import Envelope
 from minigpt_tui.widgets import format as fmt
 from minigpt_tui.widgets.chart_marks import Area, with_cursor, with_ladder
 from minigpt_tui.widgets.lines import Lines, message
-from minigpt_tui.widgets.palette import ACCENT, BACKGROUND, FAINT, FAINT_STYLE, MUTED, RAW, SECOND
-from minigpt_tui.widgets.ticks import log_ticks, nice_ticks
+from minigpt_tui.widgets.palette import ACCENT, FAINT, FAINT_STYLE, RAW, SECOND
+from minigpt_tui.widgets.plotting import TOO_SMALL, built, limits, loss_labels, new_plot, rgb, step_labels
 
 WAITING = "no loss yet"
-TOO_SMALL = "no room for a chart"
 LEGEND = f"[{ACCENT}]━ train[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val[/]"
 LADDER_LEGEND = f"  [{FAINT}]─ n-grams[/]"
 MIN_SPAN = 20
@@ -188,20 +184,8 @@ class LossChart(Lines, can_focus=True):
         return float(found.mean[-1]) if len(found) else None
 
     def _plot(self, columns: int, rows: int, raw: _Line, train: _Line, val: _Line) -> None:
-        from textual_plotext.plot import Plot
-
-        plot = Plot()
-        plot.plotsize(columns, rows)
-        plot._set_size(columns, rows)  # past the size of the terminal that plotext believes it writes to
-        plot.canvas_color(_rgb(BACKGROUND))
-        plot.axes_color(_rgb(BACKGROUND))
-        plot.ticks_color(_rgb(MUTED))
-        plot.xaxes(rows >= 6, False)
-        plot.yaxes(True, False)
-        every = np.concatenate([raw[1], train[1], val[1]])
-        bottom, top = float(every.min()), float(every.max())
-        if top - bottom < 1e-6:
-            bottom, top = bottom - 0.05, top + 0.05
+        plot = new_plot(columns, rows)
+        bottom, top = limits(np.concatenate([raw[1], train[1], val[1]]))
         steps = np.concatenate([train[0], val[0]])
         left, right = float(steps.min()), float(steps.max())
         right = right if right > left else left + 1
@@ -209,15 +193,14 @@ class LossChart(Lines, can_focus=True):
         plot.ylim(bottom, top)
         for (x, y), colour in ((raw, RAW), (train, ACCENT)):
             if len(x) > 1:
-                plot.plot(x.tolist(), y.tolist(), color=_rgb(colour), marker="braille")
+                plot.plot(x.tolist(), y.tolist(), color=rgb(colour), marker="braille")
             else:
-                plot.scatter(x.tolist(), y.tolist(), color=_rgb(colour), marker="•")
+                plot.scatter(x.tolist(), y.tolist(), color=rgb(colour), marker="•")
         if len(val[0]):
-            plot.scatter(val[0].tolist(), val[1].tolist(), color=_rgb(SECOND), marker="◆")
-        self._ticks(plot, left, right, bottom, top, columns, rows)
-        lines = Text.from_ansi(plot.build()).split()
-        console = self.app.console
-        picture = [Strip(list(text.render(console))) for text in lines]
+            plot.scatter(val[0].tolist(), val[1].tolist(), color=rgb(SECOND), marker="◆")
+        plot.xticks(*step_labels(left, right, columns, rows))
+        plot.yticks(*loss_labels(bottom, top, rows, self.log_y))
+        lines, picture = built(plot, self.app.console)
         margin = 1 + next(i for i, character in enumerate(lines[0].plain) if character in AXIS)
         height = len(lines) - (2 if rows >= 6 else 0)
         self._area = Area(margin, columns - margin, height, (left, right), (bottom, top))
@@ -225,28 +208,8 @@ class LossChart(Lines, can_focus=True):
             picture = with_ladder(picture, self._area, self._ladder, self.log_y)
         self._picture = picture
 
-    def _ticks(
-        self, plot: _Plot, left: float, right: float, bottom: float, top: float, columns: int, rows: int
-    ) -> None:
-        xs = nice_ticks(left, right, max(2, columns // 14))
-        names = [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in xs]
-        names[-1] += " step"
-        plot.xticks(xs if rows >= 6 else [], names if rows >= 6 else [])
-        if self.log_y:
-            ticks = log_ticks(10**bottom, 10**top, max(2, rows // 2))
-            plot.yticks([math.log10(tick) for tick in ticks], [f"{tick:.4g}" for tick in ticks])
-        else:
-            ticks = nice_ticks(bottom, top, max(2, rows // 3))
-            digits = 1 if len(ticks) < 2 else max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-            plot.yticks(ticks, [f"{tick:.{digits}f}" for tick in ticks])
-
 
 _Line = tuple[np.ndarray, np.ndarray]
-
-
-class _Plot(Protocol):
-    def xticks(self, ticks: list[float], labels: list[str]) -> None: ...
-    def yticks(self, ticks: list[float], labels: list[str]) -> None: ...
 
 
 def _points(x: np.ndarray, y: np.ndarray, log: bool) -> _Line:
@@ -256,7 +219,3 @@ def _points(x: np.ndarray, y: np.ndarray, log: bool) -> _Line:
         keep &= np.nan_to_num(y) > 0
     x, y = x[keep], y[keep]
     return x, np.log10(y) if log else y
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return Color.parse(colour).rgb

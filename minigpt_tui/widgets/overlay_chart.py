@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.text import Text
-from textual.color import Color
 from textual.strip import Strip
 
 from minigpt_core.lab.overlay import SMALL, Mean
 from minigpt_tui.widgets.lines import Lines, cut, message, strip
-from minigpt_tui.widgets.palette import BACKGROUND, FAINT_STYLE, MUTED, MUTED_STYLE
-from minigpt_tui.widgets.ticks import log_ticks, nice_ticks
+from minigpt_tui.widgets.palette import FAINT_STYLE, MUTED_STYLE
+from minigpt_tui.widgets.plotting import TOO_SMALL, Labels, built, limits, loss_labels, new_plot, rgb, step_labels
 
 WAITING = "no curve yet: the first validation of the first run draws it"
-TOO_SMALL = "no room for a chart"
 LOSS = "mean validation loss over the seeds, nats a token"
 DIFFERENCE = "validation loss minus the baseline's of the same seed, mean, nats a token"
 SIGNED_TICKS = sorted({sign * size for size in (0, 0.01, 0.03, 0.1, 0.3, 1, 3) for sign in (-1, 1)})
@@ -80,20 +76,8 @@ class OverlayChart(Lines):
         self.show([strip([(cut(title, columns), MUTED_STYLE)]), *self._plot(columns, rows - 1, drawn)])
 
     def _plot(self, columns: int, rows: int, drawn: list[tuple[Line, np.ndarray, np.ndarray]]) -> list[Strip]:
-        from textual_plotext.plot import Plot
-
-        plot = Plot()
-        plot.plotsize(columns, rows)
-        plot._set_size(columns, rows)  # past the size of the terminal that plotext believes it writes to
-        plot.canvas_color(_rgb(BACKGROUND))
-        plot.axes_color(_rgb(BACKGROUND))
-        plot.ticks_color(_rgb(MUTED))
-        plot.xaxes(rows >= 6, False)
-        plot.yaxes(True, False)
-        every = np.concatenate([y for _, _, y in drawn])
-        bottom, top = float(every.min()), float(every.max())
-        if top - bottom < 1e-6:
-            bottom, top = bottom - 0.05, top + 0.05
+        plot = new_plot(columns, rows)
+        bottom, top = limits(np.concatenate([y for _, _, y in drawn]))
         left, right = min(float(x[0]) for _, x, _ in drawn), max(float(x[-1]) for _, x, _ in drawn)
         right = right if right > left else left + 1
         plot.xlim(left, right)
@@ -101,25 +85,16 @@ class OverlayChart(Lines):
         for line, x, y in drawn:
             draw = plot.plot if len(x) > 1 else plot.scatter
             marker = line.letter or ("braille" if len(x) > 1 else "•")
-            draw(x.tolist(), y.tolist(), color=_rgb(line.colour), marker=marker)
-        xs = nice_ticks(left, right, max(2, columns // 14)) if rows >= 6 else []
-        names = [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in xs]
-        plot.xticks(xs, [*names[:-1], *(f"{name} step" for name in names[-1:])])
-        plot.yticks(*self._ticks(bottom, top, rows))
-        console = self.app.console
-        return [Strip(list(text.render(console))) for text in Text.from_ansi(plot.build()).split()]
+            draw(x.tolist(), y.tolist(), color=rgb(line.colour), marker=marker)
+        plot.xticks(*step_labels(left, right, columns, rows))
+        plot.yticks(*self._labels(bottom, top, rows))
+        return built(plot, self.app.console)[1]
 
-    def _ticks(self, bottom: float, top: float, rows: int) -> tuple[list[float], list[str]]:
-        """Where the y axis has its marks, on the scale that is drawn, and what they say."""
-        if self.log_y and self._signed:
-            marks = [mark for mark in SIGNED_TICKS if bottom <= _signed_log(mark) <= top]
-            return [float(_signed_log(mark)) for mark in marks], [f"{mark:+g}" if mark else "0" for mark in marks]
-        if self.log_y:
-            ticks = log_ticks(10**bottom, 10**top, max(2, rows // 2))
-            return [math.log10(tick) for tick in ticks], [f"{tick:.4g}" for tick in ticks]
-        ticks = nice_ticks(bottom, top, max(2, rows // 3))
-        digits = 1 if len(ticks) < 2 else max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-        return ticks, [f"{tick:{'+' if self._signed and tick else ''}.{digits}f}" for tick in ticks]
+    def _labels(self, bottom: float, top: float, rows: int) -> Labels:
+        if not (self.log_y and self._signed):
+            return loss_labels(bottom, top, rows, self.log_y, self._signed)
+        marks = [mark for mark in SIGNED_TICKS if bottom <= _signed_log(mark) <= top]
+        return [float(_signed_log(mark)) for mark in marks], [f"{mark:+g}" if mark else "0" for mark in marks]
 
     def _points(self, curve: Mean) -> tuple[np.ndarray, np.ndarray]:
         """What plotext can draw, on the scale that is chosen: finite points, and positive ones for a logarithm."""
@@ -135,7 +110,3 @@ class OverlayChart(Lines):
 def _signed_log(y: Any) -> Any:
     """Linear well below `SMALL`, logarithmic well above, the same on both sides of zero."""
     return np.sign(y) * np.log10(1 + np.abs(y) / SMALL)
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return Color.parse(colour).rgb

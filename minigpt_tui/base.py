@@ -1,0 +1,138 @@
+"""What every app of this program does with a terminal: its colours, its signals, and leaving with everything saved."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, Protocol
+
+from rich.console import Console
+from textual.app import App
+from textual.filter import LineFilter, NoColor
+
+from minigpt_tui.filters import Ansi16Filter, AsciiFilter
+from minigpt_tui.widgets.palette import THEME
+
+COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
+    "truecolor": "truecolor",
+    "256": "256",
+    "16": "standard",
+    "none": "standard",  # a filter then takes the colours away and leaves bold and reverse
+}
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+JOIN_SECONDS = 0.05
+
+
+class Look(Protocol):
+    """What an app must know of the terminal."""
+
+    @property
+    def ascii(self) -> bool: ...
+
+    @property
+    def color(self) -> Literal["truecolor", "256", "16", "none"]: ...
+
+
+class TerminalApp(App[None]):
+    """The theme on this terminal's colours. Leaving, by a key or by a signal, waits until what runs is saved.
+
+    Attributes:
+        signal_received: the signal that ended the app, if one did.
+        insisted: the user would not wait for that.
+    """
+
+    def __init__(self, terminal: Look) -> None:
+        super().__init__()
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self.animation_level = "none"  # every frame of an animation is a repaint, perhaps over a slow link
+        self.signal_received: signal.Signals | None = None
+        self.insisted = False
+        self._leaving = False
+        self._more_filters: list[LineFilter] = []
+        if terminal.color == "none":
+            self.no_color = True
+            self._more_filters.append(NoColor())
+        if terminal.color == "16":
+            self._more_filters.append(Ansi16Filter())
+        if terminal.ascii:
+            self._more_filters.append(AsciiFilter())
+        self.console = _console(self.console, COLOR_SYSTEMS[terminal.color])
+
+    # --- what a subclass does ---
+
+    def begin_leaving(self) -> None:
+        """Ask what runs to save itself and end, and say so; returns at once."""
+        raise NotImplementedError
+
+    def has_ended(self) -> bool:
+        """Whether all is saved; does not wait."""
+        raise NotImplementedError
+
+    def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        """What to do at each signal."""
+        return {number: partial(self._on_signal, number) for number in SIGNALS}
+
+    def go(self) -> None:
+        """End the app now."""
+        self.exit()
+
+    # --- the terminal ---
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *self._more_filters]
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, handler in self.handlers().items():
+            # Not from a thread that may not set handlers, and not on a loop without signals.
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, handler)
+
+    def on_unmount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self.handlers():
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)
+
+    # --- leaving ---
+
+    async def action_quit(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Save and go. The first call waits until all is saved, the second does not."""
+        if self._leaving:
+            self.insisted = True
+            self.go()
+            return
+        self._leaving = True
+        self.begin_leaving()
+        self._check_left()
+        self.set_interval(JOIN_SECONDS, self._check_left)
+
+    def _check_left(self) -> None:
+        if self.has_ended():
+            self.go()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self.signal_received = self.signal_received or number
+        if not self._leaving:  # a terminal that closes sends several: they insist on nothing
+            self.leave()
+
+
+def _console(like: Console, color_system: Literal["standard", "256", "truecolor"]) -> Console:
+    """Textual's own console, with the colours that this terminal has."""
+    return Console(
+        color_system=color_system,
+        file=like.file,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        force_terminal=True,
+        safe_box=False,
+        _environ={},
+    )
