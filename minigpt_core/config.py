@@ -164,6 +164,14 @@ class SampleConfig(Settings, frozen=True):
     seed: Seed | None = None
     """None draws a fresh seed, which the answer's stamp names."""
     num_samples: PositiveInt = 1
+    temperatures: tuple[NonNegativeFloat, ...] = ()
+    """One sample for each, of the same weights and the same random numbers; `temperature` and `num_samples` then
+    say nothing."""
+
+    @property
+    def rows(self) -> tuple[float, ...]:
+        """The temperature of each sample."""
+        return self.temperatures or (self.temperature,) * self.num_samples
 
 
 PRESETS: dict[str, dict[str, Any]] = {

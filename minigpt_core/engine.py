@@ -25,11 +25,14 @@ from minigpt_core.status import (
     Command,
     Event,
     MetricsRow,
+    Note,
     Pause,
     Phase,
     Resume,
     Save,
     ScaleLearningRate,
+    SetEvalEvery,
+    SetSampleEvery,
     Stamp,
     Status,
     StepOnce,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 LAST_LOOK_SECONDS = 10.0
 """How long a run's end waits for its last frame."""
+MAX_NOTE = 200
+"""Characters: a note is one line of the log."""
 PACE_MEMORY = 0.9
 """How much of the pace shown is what it was a row ago: a steady number is easier to read."""
 
@@ -115,8 +120,12 @@ class Engine:
             state = trainer.state
             return Stamp(step=state.step, val_loss=state.val_loss, val_step=state.val_step)
 
-    def validation(self, n: int) -> np.ndarray:
-        return split(self.plan.tokens, 1)[1][:n]
+    @property
+    def seq_len(self) -> int | None:
+        return self._trainer.model.config.seq_len if self._trainer else None
+
+    def validation(self, n: int, first: int = 0) -> np.ndarray:
+        return split(self.plan.tokens, 1)[1][first : first + n]
 
     def _weights(self) -> Trainer:
         self._ready.wait()
@@ -196,6 +205,12 @@ class Engine:
                 trainer.save()
             case ScaleLearningRate(factor):
                 trainer.scale_learning_rate(factor)
+            case SetEvalEvery(steps):
+                trainer.set_eval_every(steps)
+            case SetSampleEvery(steps):
+                trainer.set_sample_every(steps)
+            case Note(text):
+                trainer.event("note", " ".join(text.split())[:MAX_NOTE])
             case Stop():
                 trainer.stop()
 
@@ -239,6 +254,8 @@ class Engine:
             best_step=state.best_step,
             final_val_loss=state.final_val_loss,
             lr_scale=state.lr_scale,
+            eval_every=trainer.eval_every,
+            sample_every=state.sample_every,
             elapsed=state.elapsed,
             saved_step=trainer.saved_step,
             saved_at=trainer.saved_at,

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Literal
 
 from minigpt_core.config import SampleConfig
-from minigpt_core.status import Piece, Stamp
+from minigpt_core.status import Choice, Piece, Stamp
 
 FinishReason = Literal["length", "stop", "cancelled", "failed"]
 
@@ -21,6 +21,8 @@ class Generation:
     def __init__(self, prompt: str, config: SampleConfig) -> None:
         self.prompt = prompt
         self.config = config
+        self.shown: str | None = None
+        """What a transcript shows in place of the prompt; in a conversation, the turn that is new."""
         self.stamp: Stamp | None = None
         """Set before the first piece."""
         self.warnings: tuple[str, ...] = ()
@@ -28,7 +30,9 @@ class Generation:
         self.error: str | None = None
         self.n_tokens = 0
         self._pieces: deque[Piece] = deque()
-        self._texts = [""] * config.num_samples
+        self.choices: list[list[Choice]] = [[] for _ in config.rows]
+        """For each sample its tokens so far. Their texts, joined, begin with `text`, which ends before a stop text."""
+        self._texts = [""] * len(config.rows)
         self._cancelled = threading.Event()
         self._done = threading.Event()
 
@@ -63,11 +67,14 @@ class Generation:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def put(self, sample: int, text: str, n_tokens: int = 1) -> None:
-        self.n_tokens += n_tokens
-        if text:
-            self._texts[sample] += text
-            self._pieces.append(Piece(sample, text))
+    def put(self, sample: int, text: str, choice: Choice | None = None) -> None:
+        """What one token brought."""
+        self.n_tokens += 1
+        self._texts[sample] += text
+        if choice is not None:
+            self.choices[sample].append(choice)
+        if text or choice is not None:
+            self._pieces.append(Piece(sample, text, choice))
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """The first call decides; the sampler may meet an answer that has been ended already."""

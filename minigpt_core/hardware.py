@@ -55,6 +55,17 @@ def available_memory() -> int:
     return free_memory(psutil.virtual_memory().available, *files)
 
 
+def memory_taken() -> float | None:
+    """Share of the memory that is taken, 0 to 1: of the container's limit, or else of the machine's."""
+    import psutil
+
+    limit = _read("memory.max")
+    total = psutil.virtual_memory().total
+    if limit is not None and limit.isdigit():
+        total = min(total, int(limit))
+    return 1 - available_memory() / total if total else None
+
+
 def free_memory(available: int, limit: str | None, used: str | None, stat: str | None = None) -> int:
     """The smaller of what the machine and the cgroup (`memory.max`, `memory.current`, `memory.stat`) have left."""
     if limit is None or used is None or not limit.isdigit() or not used.isdigit():
@@ -188,6 +199,8 @@ class Monitor:
             self._last = Reading(
                 cpu_percent=self._process.cpu_percent(),
                 memory_bytes=self._process.memory_info().rss,
+                cores=cpu_count(),
+                machine_memory=memory_taken(),
                 **gpu_reading(self.gpu_uuid),
             )
         return self._last

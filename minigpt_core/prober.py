@@ -73,7 +73,7 @@ class Prober:
     # --- any thread ---
 
     def watch(self, text: str | None) -> None:
-        """Choose the text; None is the run's own."""
+        """Choose the text, of which the last `seq_len` tokens are looked at; None is the run's own."""
         self._text = text
         self._hurry.set()
 
@@ -219,7 +219,7 @@ class Eyes:
         self._validation = text[: windows * seq_len].reshape(windows, -1) if len(text) else np.zeros((1, 1), np.int64)
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text).tolist()[: self.replica.config.seq_len] or [0]
+        return self._tokenizer.encode(text).tolist()[-self.replica.config.seq_len :] or [0]
 
     def look(self, tokens: list[int], stamp: Stamp, ratio: float | None) -> Frame:
         from minigpt_core.probe import look

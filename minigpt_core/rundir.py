@@ -12,6 +12,8 @@ from pathlib import Path
 
 from minigpt_core.errors import UsageError, UserError
 
+DELETED = ".deleted-"
+"""What the name of a run begins with while it is being deleted."""
 MAX_NAME_BYTES = 100
 
 
@@ -170,7 +172,7 @@ def find_checkpoint(ref: str | None, parent: Path) -> tuple[RunDir, Path]:
 def list_runs(parent: Path) -> list[RunDir]:
     """All runs under `parent`, newest first; none if there is no such folder."""
     try:
-        folders = [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+        folders = [Path(e.path) for e in os.scandir(parent) if e.is_dir() and not e.name.startswith(DELETED)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -15,11 +15,14 @@ from torch import Tensor
 from minigpt_core.config import SampleConfig
 from minigpt_core.generation import FinishReason, Generation
 from minigpt_core.model import GPT
-from minigpt_core.status import Piece
+from minigpt_core.status import Choice, Piece
 from minigpt_core.tokenizer import Tokenizer
 
 COLDEST = 1e-5
 """Below this a temperature is greedy: dividing by it would overflow, and nothing else could be drawn anyway."""
+
+ALTERNATIVES = 5
+"""Tokens told beside the one that was drawn."""
 
 
 def filter_logits(logits: Tensor, config: SampleConfig) -> Tensor:
@@ -56,19 +59,32 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def pick(logits: Tensor, config: SampleConfig, generator: torch.Generator) -> Tensor:
-    """The next token of each text; (B, V) -> (B,)."""
-    if config.temperature < COLDEST:
+    """The next token of each text, each at its own temperature (`config.rows`); (B, V) -> (B,).
+
+    Texts that differ in temperature only draw with the same random numbers: each becomes what it would be alone.
+    """
+    rows = config.rows if len(set(config.rows)) > 1 else config.rows[:1]
+    if max(rows) < COLDEST:
         return logits.argmax(-1)
-    logits = (logits - logits.amax(-1, keepdim=True)) / config.temperature  # (B, V), 0 at most: nothing overflows
-    probabilities = filter_logits(logits, config).softmax(-1)  # (B, V)
+    heat: Tensor | float = rows[0]
+    if len(rows) > 1:
+        heat = torch.tensor(rows, device=logits.device).clamp(min=COLDEST)[:, None]  # (B, 1)
+    scaled = (logits - logits.amax(-1, keepdim=True)) / heat  # (B, V), 0 at most: nothing overflows
+    probabilities = filter_logits(scaled, config).softmax(-1)  # (B, V)
     # argmax of p / Exp(1) draws from p without making the CPU wait for the GPU, as multinomial would
-    noise = torch.empty_like(probabilities).exponential_(1, generator=generator)  # (B, V)
-    return (probabilities / noise).argmax(-1)  # (B,)
+    noise = torch.empty_like(probabilities[:1] if config.temperatures else probabilities)  # (1, V) or (B, V)
+    token = (probabilities / noise.exponential_(1, generator=generator)).argmax(-1)  # (B,)
+    if min(rows) < COLDEST:
+        cold = torch.tensor([temperature < COLDEST for temperature in rows], device=logits.device)  # (B,)
+        token = torch.where(cold, logits.argmax(-1), token)
+    return token
 
 
 @torch.inference_mode()
-def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the next token of each text, (B,) at a time, `max_new_tokens` times.
+def draw(
+    model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the next token of each text, (B,), and the logits it was drawn from, (B, V), `max_new_tokens` times.
 
     When the context is full, the last half of it is kept and read again: with learned positions no rolling cache can
     equal a recomputation. An uncached reference that follows the same rule gives the same tokens.
@@ -94,11 +110,33 @@ def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Ge
                 layer.length = 0
         logits = model(fresh, cache)[:, -1].float()  # (B, V)
         token = pick(logits if penalty == 1 else penalise(logits, seen, penalty), config, generator)  # (B,)
-        yield token
+        yield token, logits
         fresh = token[:, None]  # (B, 1)
         window[:, length], length = token, length + 1
         if penalty != 1:
             seen.scatter_(1, fresh, True)
+
+
+def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Generator) -> Iterator[Tensor]:
+    """The tokens that `draw` draws, (B,) at a time."""
+    for token, _ in draw(model, prompt, config, generator):
+        yield token
+
+
+def weigh(logits: Tensor, token: Tensor) -> Tensor:
+    """What there was to choose from when `token` was drawn, in one tensor, so that one transfer brings it all.
+
+    Args:
+        logits: (B, V), as the model gave them.
+        token: (B,)
+
+    Returns:
+        (B, 2 + 2k), k at most `ALTERNATIVES`: the token, the k likeliest tokens in descending order, and the
+        probabilities of all these at temperature 1. Ids are exact as float32 up to 2**24.
+    """
+    likeliest = logits.topk(min(ALTERNATIVES, logits.size(-1))).indices  # (B, k)
+    ids = torch.cat([token[:, None], likeliest], -1)  # (B, 1 + k)
+    return torch.cat([ids.float(), logits.softmax(-1).gather(-1, ids)], -1)  # (B, 2 + 2k)
 
 
 class StopText:
@@ -141,6 +179,24 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], tuple[s
     return tokens, tuple(warnings)
 
 
+class Labels(dict[int, str]):
+    """Token ids to what people see of them, each asked for once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> str:
+        self[token] = self._tokenizer.token_labels([token])[0]
+        return self[token]
+
+    def choice(self, text: str, weighed: list[float]) -> Choice:
+        """A row of `weigh` and the text that the token brought, in plain types."""
+        k = len(weighed) // 2 - 1
+        likeliest = zip(weighed[1 : k + 1], weighed[k + 2 :], strict=True)
+        return Choice(text, weighed[k + 1], tuple((self[int(token)], p) for token, p in likeliest))
+
+
 def stream(
     model: GPT,
     tokenizer: Tokenizer,
@@ -148,24 +204,28 @@ def stream(
     config: SampleConfig,
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
+    choices: bool = False,
 ) -> Iterator[Piece | FinishReason]:
     """Text as it is drawn, a piece a token and sample; the last item says why it ended.
 
     Args:
         tokens: the encoded prompt, at least one token.
         cancelled: asked after every token.
+        choices: tell with each piece what there was to choose from.
     """
     device = model.token_embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
-    prompt = torch.tensor([tokens], device=device).repeat(config.num_samples, 1)  # (B, T)
-    decoders = [tokenizer.decoder() for _ in range(config.num_samples)]
-    stops = [StopText(config.stop) for _ in range(config.num_samples)]
+    rows = range(len(config.rows))
+    prompt = torch.tensor([tokens], device=device).repeat(len(rows), 1)  # (B, T)
+    decoders = [tokenizer.decoder() for _ in rows]
+    stops = [StopText(config.stop) for _ in rows]
+    labels = Labels(tokenizer)
     reason: FinishReason | None = None
-    for count, column in enumerate(decode(model, prompt, config, generator), 1):
-        texts = [
-            stop.feed(decoder.feed([token]))
-            for stop, decoder, token in zip(stops, decoders, column.tolist(), strict=True)
-        ]
+    for count, (token, logits) in enumerate(draw(model, prompt, config, generator), 1):
+        drawn = (weigh(logits, token) if choices else token[:, None]).tolist()  # the one wait for the device
+        going = [row for row in rows if not stops[row].found]
+        raw = {row: decoders[row].feed([int(drawn[row][0])]) for row in going}
+        texts = {row: stops[row].feed(raw[row]) for row in going}
         if all(stop.found for stop in stops):
             reason = "stop"
         elif cancelled():
@@ -173,12 +233,12 @@ def stream(
         elif count == config.max_new_tokens:
             reason = "length"
         if reason:  # what was held back leaves with the last token
-            texts = [
-                text + stop.feed(decoder.flush()) + stop.flush()
-                for text, stop, decoder in zip(texts, stops, decoders, strict=True)
-            ]
-        for i, text in enumerate(texts):
-            yield Piece(i, text)
+            for row in going:
+                rest = decoders[row].flush()
+                raw[row] += rest
+                texts[row] += stops[row].feed(rest) + stops[row].flush()
+        for row in going:
+            yield Piece(row, texts[row], labels.choice(raw[row], drawn[row]) if choices else None)
         if reason:
             yield reason
             return
@@ -191,9 +251,10 @@ def fresh_seed() -> int:
 
 def answer(generation: Generation, model: GPT, tokenizer: Tokenizer, tokens: list[int], seed: int) -> None:
     """Write the whole answer into `generation`, from its first piece to its end."""
-    for item in stream(model, tokenizer, tokens, generation.config, seed, lambda: generation.cancelled):
+    items = stream(model, tokenizer, tokens, generation.config, seed, lambda: generation.cancelled, choices=True)
+    for item in items:
         if isinstance(item, Piece):
-            generation.put(item.sample, item.text)
+            generation.put(item.sample, item.text, item.choice)
         else:
             generation.finish(item)
 
@@ -209,7 +270,7 @@ def sample(model: GPT, tokenizer: Tokenizer, prompt: str = "", **settings: objec
     training = model.training
     model.eval()
     try:
-        items = list(stream(model, tokenizer, tokens, config.replace(num_samples=1), seed))
+        items = list(stream(model, tokenizer, tokens, config.replace(num_samples=1, temperatures=()), seed))
     finally:
         model.train(training)
     return "".join(item.text for item in items if isinstance(item, Piece))

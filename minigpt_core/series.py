@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 import threading
+from functools import reduce
 
 import numpy as np
 
 from minigpt_core.config import lookup
+from minigpt_core.errors import UsageError
 from minigpt_core.status import Envelope, MetricsRow
 
 FACTOR = 4
 """Blocks of one level that make a block of the next."""
 CHUNK = FACTOR**4
 """Points between two updates of the levels: enough for NumPy to pay off, few enough to scan."""
-LOW, HIGH, SUM, COUNT, FIRST, LAST = range(6)
-"""Rows of a block array: extremes, sum and number of the finite values; first and last step."""
+LOW, HIGH, SUM, COUNT, BROKEN, FIRST, LAST = range(7)
+"""Rows of a block array: extremes, sum and number of the finite values; number of the others; first and last step."""
+ROWS = LAST + 1
+BULK = FACTOR**8
+"""Points summed up at a time when there are many: as many as the processor's cache holds."""
+
+BETA = 0.98
+"""Of the smoothed loss until another is chosen."""
+SPAN = 64
+"""Values that are averaged by one row of a matrix product."""
 
 METRICS = (*(name for name in MetricsRow.__struct_fields__ if name != "step"), "smoothed")
 """All series of a run: the fields of a metrics row, and the smoothed training loss."""
@@ -32,11 +42,27 @@ class Pyramid:
         self._steps = np.empty(CHUNK, dtype=np.int64)
         self._values = np.empty(CHUNK, dtype=np.float64)
         self._levels: list[np.ndarray] = []
-        """Levels 1, 2, ...: (6, capacity) float64, of which `_filled` blocks are complete."""
+        """Levels 1, 2, ...: (ROWS, capacity) float64, of which `_filled` blocks are complete."""
         self._filled: list[int] = []
 
     def __len__(self) -> int:
         return self._size
+
+    @classmethod
+    def of(cls, steps: np.ndarray, values: np.ndarray) -> Pyramid:
+        """All points at once: (n,) steps, ascending, and (n,) values."""
+        pyramid = cls()
+        pyramid._size = len(steps)
+        room = CHUNK * max(1, -(-len(steps) // CHUNK))
+        pyramid._steps, pyramid._values = np.empty(room, np.int64), np.empty(room)
+        pyramid._steps[: len(steps)], pyramid._values[: len(steps)] = steps, values
+        pyramid._build()
+        return pyramid
+
+    @property
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of all points, to be read only."""
+        return self._steps[: self._size], self._values[: self._size]
 
     @property
     def last(self) -> float:
@@ -81,27 +107,36 @@ class Pyramid:
         else:
             left = steps[first] if lo is None else lo
             right = steps[last - 1] if hi is None else hi
-            middle = (blocks[FIRST] + blocks[LAST]) / 2
-            bucket = np.clip((middle - left) * (buckets / max(right - left, 1)), 0, buckets - 1).astype(np.int64)
-            starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-        total, count = np.add.reduceat(blocks[SUM : COUNT + 1], starts, axis=1)
+            edges = left + np.arange(buckets) * (max(right - left, 1) / buckets)
+            found = np.searchsorted(blocks[FIRST] + blocks[LAST], 2 * edges)  # by the middles of the blocks
+            found[0] = 0
+            filled = np.append(found[1:], blocks.shape[1]) > found
+            starts = found[filled]
+        total, count, broken = np.add.reduceat(blocks[SUM : BROKEN + 1], starts, axis=1)
         low, high = np.fmin.reduceat(blocks[LOW], starts), np.fmax.reduceat(blocks[HIGH], starts)
         mean = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
         ends = np.append(starts[1:], blocks.shape[1]) - 1
         # Rounding may carry a mean past its own extremes.
-        return Envelope((blocks[FIRST, starts] + blocks[LAST, ends]) / 2, low, high, np.clip(mean, low, high))
+        middle = (blocks[FIRST, starts] + blocks[LAST, ends]) / 2
+        return Envelope(middle, low, high, np.clip(mean, low, high), broken > 0)
 
     def _blocks(self, level: int, start: int, stop: int) -> np.ndarray:
-        """Blocks `start` to `stop` of a level: (6, stop - start) float64."""
+        """Blocks `start` to `stop` of a level: (ROWS, stop - start) float64."""
         if level:
             return self._levels[level - 1][:, start:stop]
         values, steps = self._values[start:stop], self._steps[start:stop]
         finite = np.isfinite(values)
-        value = np.where(finite, values, np.nan)
-        return np.stack([value, value, np.where(finite, values, 0.0), finite, steps, steps]).astype(np.float64)
+        blocks = np.empty((ROWS, stop - start))
+        blocks[LOW] = blocks[HIGH] = np.where(finite, values, np.nan)
+        blocks[SUM] = np.where(finite, values, 0.0)
+        blocks[COUNT], blocks[BROKEN] = finite, ~finite
+        blocks[FIRST] = blocks[LAST] = steps
+        return blocks
 
     def _cover(self, first: int, last: int, level: int) -> list[np.ndarray]:
         """The points `first` to `last` as whole blocks of `level` and, at both ends, of the levels below."""
+        if first >= last:
+            return []
         if level == 0:
             return [self._blocks(0, first, last)]
         size = FACTOR**level
@@ -120,19 +155,25 @@ class Pyramid:
         below, level = self._size, 1
         while (filled := below // FACTOR) > 0:
             if level > len(self._levels):
-                self._levels.append(np.empty((6, CHUNK)))
+                self._levels.append(np.empty((ROWS, CHUNK)))
                 self._filled.append(0)
             done = self._filled[level - 1]
-            if filled > self._levels[level - 1].shape[1]:
+            while filled > self._levels[level - 1].shape[1]:
                 self._levels[level - 1] = _doubled(self._levels[level - 1])
-            fours = self._blocks(level - 1, done * FACTOR, filled * FACTOR).reshape(6, filled - done, FACTOR)
-            target = self._levels[level - 1][:, done:filled]
-            target[LOW] = np.fmin.reduce(fours[LOW], axis=1)
-            target[HIGH] = np.fmax.reduce(fours[HIGH], axis=1)
-            target[SUM : COUNT + 1] = fours[SUM : COUNT + 1].sum(axis=2)
-            target[FIRST], target[LAST] = fours[FIRST, :, 0], fours[LAST, :, -1]
+            for start in range(done, filled, BULK // FACTOR):
+                self._sum_up(level, start, min(filled, start + BULK // FACTOR))
             self._filled[level - 1] = filled
             below, level = filled, level + 1
+
+    def _sum_up(self, level: int, start: int, stop: int) -> None:
+        """Fill blocks `start` to `stop` of a level from the level below."""
+        fours = self._blocks(level - 1, start * FACTOR, stop * FACTOR).reshape(ROWS, stop - start, FACTOR)
+        parts = [fours[..., i] for i in range(FACTOR)]  # adding up slices is several times quicker than a short axis
+        target = self._levels[level - 1][:, start:stop]
+        target[LOW] = reduce(np.fmin, (part[LOW] for part in parts))
+        target[HIGH] = reduce(np.fmax, (part[HIGH] for part in parts))
+        target[SUM : BROKEN + 1] = reduce(np.add, (part[SUM : BROKEN + 1] for part in parts))
+        target[FIRST], target[LAST] = parts[0][FIRST], parts[-1][LAST]
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:
@@ -143,7 +184,7 @@ def _doubled(array: np.ndarray) -> np.ndarray:
 class Smoother:
     """Exponential moving average, corrected for its start at zero: s ← βs + (1−β)x, shown as s / (1−βᵗ)."""
 
-    def __init__(self, beta: float = 0.98) -> None:
+    def __init__(self, beta: float = BETA) -> None:
         self.beta = beta
         self._sum = 0.0
         self._weight = 0.0
@@ -160,20 +201,60 @@ class Smoother:
             self._sum = self.beta * self._sum + (1 - self.beta) * x
             self._weight = self.beta * self._weight + (1 - self.beta)
 
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """Start over with (n,) finite values; (n,) averages, one after each, as `update` would have found them."""
+        sums = (1 - self.beta) * decayed_sums(values, self.beta)
+        weights = 1 - self.beta ** np.arange(1.0, len(values) + 1)
+        self._sum, self._weight = (float(sums[-1]), float(weights[-1])) if len(values) else (0.0, 0.0)
+        return sums / weights
+
+
+def decayed_sums(values: np.ndarray, beta: float) -> np.ndarray:
+    """s[t] = βs[t−1] + x[t] from s[−1] = 0: (n,) -> (n,).
+
+    Rows of `SPAN` values are summed up by one matrix product; what comes into a row from those before it is the same
+    recurrence over the rows' last sums, with β to the power of SPAN.
+    """
+    powers = beta ** np.arange(SPAN + 1.0)
+    ages = np.arange(SPAN)[None, :] - np.arange(SPAN)[:, None]
+    weights = np.where(ages >= 0, powers[np.maximum(ages, 0)], 0.0)  # (from, to)
+    if len(values) <= SPAN:
+        return values @ weights[: len(values), : len(values)]
+    rows = np.zeros((-(-len(values) // SPAN), SPAN))
+    rows.ravel()[: len(values)] = values
+    sums = rows @ weights
+    sums[1:] += decayed_sums(sums[:-1, -1], powers[SPAN])[:, None] * powers[1:]
+    return sums.ravel()[: len(values)]
+
 
 class Series:
     """All metrics of a run, each a pyramid. One thread may append while another draws."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._smoother = Smoother()
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything: the run's metrics were cut and are read again."""
+        """Forget everything but the β: the run's metrics were cut and are read again."""
         with self._lock:
             self._pyramids = {name: Pyramid() for name in METRICS}
-            self._smoother = Smoother()
+            self._smoother = Smoother(self._smoother.beta)
             self._last_step = -1
+
+    def smooth(self, beta: float) -> None:
+        """From now on, and for all that has come, "smoothed" is the average with this β; 0 is the raw loss.
+
+        Raises:
+            UsageError: β is not at least 0 and below 1.
+        """
+        if not 0 <= beta < 1:
+            raise UsageError(f"smoothing {beta:g}: it is at least 0 (the raw loss) and below 1")
+        with self._lock:
+            steps, losses = self._pyramids["train_loss"].points
+            finite = np.isfinite(losses)
+            self._smoother = Smoother(beta)
+            self._pyramids["smoothed"] = Pyramid.of(steps[finite], self._smoother.take(losses[finite]))
 
     def append(self, row: MetricsRow) -> None:
         """Add a logged step. A row from before the newest one cannot be drawn in order and is left out."""

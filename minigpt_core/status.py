@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 Phase = Literal["starting", "training", "evaluating", "paused", "saving", "done", "stopped", "failed"]
 EventKind = Literal[
-    "info", "warning", "error", "save", "pause", "resume", "lr", "sample", "rung", "birth", "resumed", "done"
+    "info",
+    "warning",
+    "error",
+    "save",
+    "pause",
+    "resume",
+    "lr",
+    "cadence",
+    "note",
+    "sample",
+    "rung",
+    "birth",
+    "resumed",
+    "done",
 ]
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 
@@ -82,6 +95,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Over the whole validation split, once the run has ended."""
     lr: float = 0.0
     lr_scale: float = 1.0
+    eval_every: int = 0
+    """Steps between evaluations; 0 until they are known."""
+    sample_every: int = 0
+    """Steps between the texts that the model writes unasked; 0 is after each evaluation."""
     grad_norm: float | None = None
     clipped: float = 0.0
     tok_s: float = 0.0
@@ -138,6 +155,24 @@ class ScaleLearningRate(Command, frozen=True):
     factor: float
 
 
+class SetEvalEvery(Command, frozen=True):
+    """Evaluate at multiples of so many steps from now on."""
+
+    steps: int
+
+
+class SetSampleEvery(Command, frozen=True):
+    """Let the model write by itself at every so many steps from now on; 0 is after each evaluation."""
+
+    steps: int
+
+
+class Note(Command, frozen=True):
+    """A remark for the log and the chart, at the present step."""
+
+    text: str
+
+
 class Stop(Command, frozen=True):
     """Save and end the run early; it can be resumed."""
 
@@ -155,11 +190,24 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """One token that was drawn, and what the model thought of it: at temperature 1, before any filter or penalty."""
+
+    text: str
+    """What the token added to the text, raw; a token that is no whole character yet adds nothing."""
+    p: float
+    """Its probability, 0 to 1."""
+    alternatives: tuple[tuple[str, float], ...]
+    """The likeliest tokens, labels and probabilities, in descending order; the drawn one is often among them."""
+
+
 class Piece(msgspec.Struct, frozen=True):
     """Newly generated text of one sample."""
 
     sample: int
     text: str
+    choice: Choice | None = None
+    """The token it comes from, if whoever asked wants to know."""
 
 
 class Envelope:
@@ -168,15 +216,28 @@ class Envelope:
     Attributes:
         step: (n,) float64, the middle step of each bucket.
         low, high, mean: (n,) float64; non-finite values are left out, a bucket of nothing else is NaN.
+        broken: (n,) bool, the bucket holds values that are not finite; left out: those that hold nothing else.
     """
 
-    __slots__ = ("high", "low", "mean", "step")
+    __slots__ = ("broken", "high", "low", "mean", "step")
 
-    def __init__(self, step: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray) -> None:
+    def __init__(
+        self,
+        step: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        mean: np.ndarray,
+        broken: np.ndarray | None = None,
+    ) -> None:
         self.step = step
         self.low = low
         self.high = high
         self.mean = mean
+        if broken is None:
+            import numpy as np
+
+            broken = ~np.isfinite(mean)
+        self.broken = broken
 
     def __len__(self) -> int:
         return len(self.step)
@@ -189,6 +250,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Of this process; 100 is one core."""
     memory_bytes: int = 0
     """Resident memory of this process."""
+    cores: int = 0
+    """Cores this process may keep busy."""
+    machine_memory: float | None = None
+    """Share of the memory that is taken, 0 to 1: of the machine's, or of the container's limit."""
     gpu_name: str | None = None
     gpu_percent: float | None = None
     gpu_memory_bytes: int | None = None

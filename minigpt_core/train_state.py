@@ -15,6 +15,10 @@ class TrainState(msgspec.Struct, kw_only=True):
     lr: float = 0.0
     """Rate of the last step."""
     lr_scale: float = 1.0
+    eval_every: int | None = None
+    """Steps between evaluations where that was changed while it trained; None is what the configuration says."""
+    sample_every: int = 0
+    """Steps between the texts that the model writes unasked; 0 is after each evaluation."""
     elapsed: float = 0.0
     """Seconds of training, pauses not counted."""
     val_loss: float | None = None

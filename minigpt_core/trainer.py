@@ -143,6 +143,11 @@ class Trainer:
         default = 1 if self.devices.kind == "cpu" else 10  # reading the loss makes the CPU wait for the GPU
         return max(self.config.log_every or default, -(-(self.state.total_steps or 0) // MAX_ROWS))
 
+    @property
+    def eval_every(self) -> int:
+        """Steps between evaluations."""
+        return self.state.eval_every or self.config.eval_every
+
     def step(self) -> None:
         """One optimizer step, and the checkpoint that may fall due after it."""
         started = time.perf_counter()
@@ -187,7 +192,7 @@ class Trainer:
 
     @property
     def _evaluation_due(self) -> bool:
-        return self.state.step % self.config.eval_every == 0 or self.finished
+        return self.state.step % self.eval_every == 0 or self.finished
 
     def _finish_row(self) -> MetricsRow | None:
         """Evaluate if it is time, write the row and what the row makes worth keeping; None if stopped before."""
@@ -329,6 +334,20 @@ class Trainer:
         self.state.lr_scale *= factor
         self.event("lr", f"learning rate × {factor:g}: the schedule now runs at × {self.state.lr_scale:g}")
 
+    def set_eval_every(self, steps: int) -> None:
+        """Evaluate at multiples of `steps` from now on."""
+        if steps < 1:
+            self.event("warning", f"evaluating every {steps:,} steps: not possible, ignored")
+            return
+        self.state.eval_every = steps
+        self.event("cadence", f"evaluating every {steps:,} steps")
+
+    def set_sample_every(self, steps: int) -> None:
+        """Whoever lets the model write by itself does so every `steps` steps; 0 is after each evaluation."""
+        self.state.sample_every = max(0, steps)
+        often = f"every {steps:,} steps" if steps > 0 else "after each evaluation"
+        self.event("cadence", f"writing by itself {often}")
+
     def event(self, kind: EventKind, message: str, **data: Any) -> None:
         if self.log:
             self.log.event(Event(kind=kind, step=self.state.step, time=time.time(), message=message, data=data))
@@ -387,6 +406,8 @@ class Trainer:
             raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
         self.saved_step = self.state.step
         now = self.config
+        if now.eval_every != before.eval_every:
+            self.state.eval_every = None
         if (now.steps, now.epochs, now.minutes) != (before.steps, before.epochs, before.minutes):
             state = self.state
             state.total_steps, state.final_val_loss = self._planned_steps(), None

@@ -41,8 +41,12 @@ class WeightSource(Protocol):
     def snapshot(self, into: GPT) -> Stamp:
         """Copy the weights of this moment and say which step's they are."""
 
-    def validation(self, n: int) -> np.ndarray:
-        """The first tokens of the validation split, at most n of them: what to look at when nobody chose a text."""
+    @property
+    def seq_len(self) -> int | None:
+        """The model's context in tokens; None while there are no weights."""
+
+    def validation(self, n: int, first: int = 0) -> np.ndarray:
+        """(n,) tokens of the validation split, fewer at its end: what to look at when nobody chose a text."""
 
 
 class StoredWeights:
@@ -87,8 +91,12 @@ class StoredWeights:
         into.copy_weights(self.load())
         return Stamp(step=self.step, val_loss=self.state["val_loss"], val_step=self.state["val_step"])
 
-    def validation(self, n: int) -> np.ndarray:
+    @property
+    def seq_len(self) -> int | None:
+        return self._model.config.seq_len if self._model is not None else None
+
+    def validation(self, n: int, first: int = 0) -> np.ndarray:
         tokens = stored_tokens(self.run)
         if tokens is None:
-            return self.tokenizer.encode("The quick brown fox jumps over the lazy dog.")[:n]
-        return np.array(split(tokens, 1)[1][:n])
+            return self.tokenizer.encode("The quick brown fox jumps over the lazy dog.")[first : first + n]
+        return np.array(split(tokens, 1)[1][first : first + n])

@@ -25,6 +25,7 @@ from minigpt_core.lab.schedule import Progress as Status
 from minigpt_tui import terminal
 from minigpt_tui.launch import SAVE_SECONDS, SWITCH_SECONDS
 from minigpt_tui.listing import show
+from minigpt_tui.preferences import Preferences
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import count, duration, number
 
@@ -70,13 +71,13 @@ def ablate(experiment: Experiment, *, json: bool) -> int:
     return 0
 
 
-def screen(color: str, ascii_only: bool) -> terminal.Terminal:
+def screen(likes: Preferences) -> terminal.Terminal:
     """The terminal that the experiment screen draws on; asked for before anything is made.
 
     Raises:
         UserError: there is none.
     """
-    found = terminal.inspect(color, ascii_only)
+    found = terminal.inspect(likes)
     if not found.interactive:
         raise UserError(f"--tui needs a terminal, but {found.why_not_interactive}; leave it out for plain progress")
     return found
@@ -119,7 +120,7 @@ def draw(experiment: Experiment, found: terminal.Terminal) -> tuple[LocalLab, La
             lab = LocalLab(experiment)
             app = LabApp(lab, found)
             try:
-                app.run()
+                app.run(mouse=found.mouse)
             finally:
                 if not app.insisted:
                     lab.stop()

@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from minigpt_tui.base import Look, TerminalApp
-from minigpt_tui.screens.main import PANES, MainScreen
+from minigpt_tui.keymap import bindings_of, keys_of, label
+from minigpt_tui.screens.help import TOPICS
+from minigpt_tui.screens.main import MainScreen
+from minigpt_tui.screens.steer import STEERING
 from minigpt_tui.session import Session
 from minigpt_tui.widgets.heatmap import Ramp, ramp
 
@@ -35,9 +39,10 @@ class MiniGPTApp(TerminalApp):
     TITLE = "minigpt"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "quit", priority=True, show=False),
-        Binding("ctrl+c", "interrupt", "stop the answer", priority=True, show=False),
-        Binding("ctrl+z", "suspend_process", "suspend", priority=True, show=False),
+        Binding("ctrl+q", "quit", "save and quit, from anywhere", priority=True, show=False, id="app.quit"),
+        Binding("ctrl+c", "interrupt", "stop the answer", priority=True, show=False, id="app.interrupt"),
+        Binding("ctrl+z", "suspend_process", "suspend: training too, until fg", False, priority=True, id="app.suspend"),
+        Binding("ctrl+p", "command_palette", "all commands, by name", priority=True, show=False, id="app.commands"),
     ]
 
     def __init__(
@@ -54,6 +59,11 @@ class MiniGPTApp(TerminalApp):
 
     def on_mount(self) -> None:
         self.push_screen(self.main)
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key):
+            self.main.key_hints.greeted()
+        await super().on_event(event)
 
     def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
         # Textual's own handlers would enter its application mode a second time on a SIGCONT that follows no ctrl+z.
@@ -101,33 +111,17 @@ class MiniGPTApp(TerminalApp):
     # --- the command palette ---
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key of the main screen and of its panes, and leaving; a command works wherever the focus is."""
         main = self.main
-        if self.session.trains:
-            yield SystemCommand("Pause or resume", "training, at the next step (space)", main.action_pause)
-            yield SystemCommand("One step", "train one step while paused (n)", main.action_step)
-            yield SystemCommand("Save", "a checkpoint at the next step (s)", main.action_save)
-            yield SystemCommand("Learning rate ×2", "scale the whole schedule", lambda: main.action_scale(2.0))
-            yield SystemCommand("Learning rate ×0.5", "scale the whole schedule", lambda: main.action_scale(0.5))
-        yield SystemCommand("Prompt", "talk to the weights of this moment (i)", main.action_prompt)
-        yield SystemCommand("Stop the answer", "keep what has come (esc)", lambda: main.stop_answers() and None)
-        yield SystemCommand(
-            "Again, same seed", "the last prompt on the weights of now (r)", lambda: main.action_again(True)
-        )
-        yield SystemCommand(
-            "Again, new seed", "the last prompt on the weights of now (R)", lambda: main.action_again(False)
-        )
-        yield SystemCommand("Copy the answer", "to the terminal's clipboard (c)", main.action_copy)
-        for number, name in enumerate(PANES, 1):
-            yield SystemCommand(name.capitalize(), f"go to the pane ({number})", partial(main.action_pick, name))
-        yield SystemCommand("Maximise", "the focused pane, and back (f)", main.action_maximise)
-        yield SystemCommand("Chart: logarithmic loss", "and back (y in the chart)", main.chart.action_log)
-        yield SystemCommand("Chart: whole run", "(home in the chart)", main.chart.action_whole)
-        yield SystemCommand("Chart: follow", "the newest step (end in the chart)", main.chart.action_follow)
-        yield SystemCommand("Attention: all heads", "and back (a in the map)", main.attention.action_all)
-        yield SystemCommand("Attention: next layer", "(> in the map)", lambda: main.attention.action_layer(1))
-        yield SystemCommand("Attention: next head", "(. in the map)", lambda: main.attention.action_head(1))
-        yield SystemCommand("Look back", "recorded frames, and live again (t)", main.action_travel)
-        yield SystemCommand("Head gallery", "every head, its role and history (g)", main.action_gallery)
-        yield SystemCommand("Chart: n-gram lines", "on and off (l in the chart)", main.chart.action_ladder)
-        yield SystemCommand("Help", "all keys (?)", main.action_help)
-        yield SystemCommand("Quit", "saves first (q)", self.leave)
+        for node in (main, main.chart, main.attention, main.transcript):
+            for binding in bindings_of(type(node)):
+                name = binding.id or ""
+                if name in STEERING and not self.session.trains:
+                    continue
+                keys = " ".join(map(label, keys_of(binding, self.terminal.keys)))
+                title = f"{TOPICS[name.partition('.')[0]].title}: {binding.description}"
+                yield SystemCommand(title, keys, partial(self._run_binding, binding.action, node))
+        yield SystemCommand("save and quit", "again: at once", self.leave)
+
+    async def _run_binding(self, action: str, node: DOMNode) -> None:
+        await self.run_action(action, default_namespace=node)

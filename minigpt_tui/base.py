@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -13,8 +13,8 @@ from rich.console import Console
 from textual.app import App
 from textual.filter import LineFilter, NoColor
 
-from minigpt_tui.filters import Ansi16Filter, AsciiFilter
-from minigpt_tui.widgets.palette import THEME
+from minigpt_tui.filters import ANSI, XTERM, AnsiFilter, AsciiFilter
+from minigpt_tui.widgets import palette
 
 COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
     "truecolor": "truecolor",
@@ -27,7 +27,7 @@ JOIN_SECONDS = 0.05
 
 
 class Look(Protocol):
-    """What an app must know of the terminal."""
+    """What an app must know of the terminal, and of what its user prefers."""
 
     @property
     def ascii(self) -> bool: ...
@@ -35,29 +35,47 @@ class Look(Protocol):
     @property
     def color(self) -> Literal["truecolor", "256", "16", "none"]: ...
 
+    @property
+    def theme(self) -> Literal["dark", "light"]: ...
+
+    @property
+    def low_bandwidth(self) -> bool: ...
+
+    @property
+    def keys(self) -> Mapping[str, str]: ...
+
 
 class TerminalApp(App[None]):
     """The theme on this terminal's colours. Leaving, by a key or by a signal, waits until what runs is saved.
 
     Attributes:
+        terminal: what it knows of it.
         signal_received: the signal that ended the app, if one did.
         insisted: the user would not wait for that.
     """
 
     def __init__(self, terminal: Look) -> None:
         super().__init__()
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        self.terminal = terminal
+        theme, ansi = palette.THEME, ANSI
+        self._more_filters: list[LineFilter] = []
+        if terminal.theme == "light":
+            from minigpt_tui import light  # knows every widget's colours: not for those who need none of it
+
+            theme, ansi = light.THEME, light.ANSI
+            self._more_filters.append(light.LightFilter())
+        self.register_theme(theme)
+        self.theme = theme.name
+        self.set_keymap(dict(terminal.keys))
         self.animation_level = "none"  # every frame of an animation is a repaint, perhaps over a slow link
         self.signal_received: signal.Signals | None = None
         self.insisted = False
         self._leaving = False
-        self._more_filters: list[LineFilter] = []
         if terminal.color == "none":
             self.no_color = True
             self._more_filters.append(NoColor())
-        if terminal.color == "16":
-            self._more_filters.append(Ansi16Filter())
+        if terminal.color in ("16", "256"):
+            self._more_filters.append(AnsiFilter(ansi if terminal.color == "16" else XTERM))
         if terminal.ascii:
             self._more_filters.append(AsciiFilter())
         self.console = _console(self.console, COLOR_SYSTEMS[terminal.color])

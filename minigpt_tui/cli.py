@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from minigpt_core.config import ABLATIONS, DEFAULT_SIZES, DEFAULT_STEPS, PRESETS, ModelConfig, SampleConfig, TrainConfig
 from minigpt_core.errors import UserError
 from minigpt_core.lab.design import SEEDS, STEPS
+from minigpt_tui.preferences import Preferences, load
 from minigpt_tui.terminal import complain
 
 app = typer.Typer(
@@ -116,14 +117,29 @@ RunArgument = Annotated[
     typer.Argument(metavar="RUN", help="A run's name, its directory or a checkpoint file; the newest if left out."),
 ]
 Out = Annotated[str, RUN("The folder that runs lie in.", metavar="FOLDER")]
-Color = Annotated[str, LOOK("auto, truecolor, 256, 16 or none.")]
-Ascii = Annotated[bool, LOOK("Draw with ASCII characters only.", "--ascii", metavar="")]
+Theme = Annotated[str | None, LOOK("dark or light.")]
+Color = Annotated[str | None, LOOK("auto, truecolor, 256, 16 or none.")]
+Ascii = Annotated[bool | None, LOOK("Draw with ASCII characters only.", "--ascii/--no-ascii", metavar="")]
+Mouse = Annotated[bool | None, LOOK("Take the mouse (yes).", "--mouse/--no-mouse", metavar="")]
+LowBandwidth = Annotated[
+    bool | None, LOOK("Repaint less often, for slow links.", "--low-bandwidth/--no-low-bandwidth", metavar="")
+]
 
 
 def given(options: dict[str, Any], of: type | None = None) -> dict[str, Any]:
     """The options that were given; with `of`, those among its fields."""
     names = of.__struct_fields__ if of else options  # type: ignore[attr-defined]
     return {name: options[name] for name in names if options.get(name) not in (None, [])}
+
+
+def likes(options: dict[str, Any], from_file: bool = True) -> Preferences:
+    """The appearance options, over the user's preferences file unless nothing will be drawn.
+
+    Raises:
+        UsageError: one of them cannot be.
+    """
+    said = Preferences(**given(options, of=Preferences))
+    return load(said) if from_file else said
 
 
 # --- train ---
@@ -172,8 +188,11 @@ def train(
     out: Out = "runs",
     resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
     headless: Annotated[bool, RUN("No app: progress on the terminal.", "--headless", metavar="")] = False,
-    color: Color = "auto",
-    ascii_: Ascii = False,
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
 ) -> int:
     """Train a model, in the app or headless.
 
@@ -191,15 +210,16 @@ def train(
     from minigpt_core.plan import Request, prepare, prepare_resume
     from minigpt_tui import launch
 
+    look = likes(options, from_file=not headless)
     if compile is not None:
         options["compile"] = "on" if compile else "off"
     if resume is not None:
-        about_this_call = ("resume", "out", "headless", "color", "ascii_")
+        about_this_call = ("resume", "out", "headless", *Preferences.__struct_fields__)
         plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
     else:
         sizes = {name: value for name, value in given(options, of=ModelConfig).items() if name != "vocab_size"}
         plan = prepare(Request(**given(options, of=Request), model=sizes, train=given(options, of=TrainConfig)))
-    return launch.train(plan, headless=headless, color=color, ascii_only=ascii_, text_on_stdin=data == "-")
+    return launch.train(plan, headless=headless, likes=look, text_on_stdin=data == "-")
 
 
 @app.command()
@@ -210,8 +230,11 @@ def tour(
     steps: Annotated[int | None, LENGTH("Train this many steps (the lesson's own).")] = None,
     name: Annotated[str | None, RUN("Of the run (date, time and text).")] = None,
     out: Out = "runs",
-    color: Color = "auto",
-    ascii_: Ascii = False,
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
 ) -> int:
     """Watch a model learn, and be told what happens: a lesson in the app, of about three minutes.
 
@@ -223,9 +246,10 @@ def tour(
     minigpt-tui tour heads
     minigpt-tui tour --steps 500 --name short
     """
+    look = likes(locals())
     from minigpt_tui import launch
 
-    return launch.tour(lesson, steps, name, out, color=color, ascii_only=ascii_)
+    return launch.tour(lesson, steps, name, out, look)
 
 
 # --- experiments ---
@@ -263,8 +287,11 @@ def ablate(
     device: Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")] = None,
     threads: Annotated[int | None, RUN("CPU threads of a run (all cores, shared by the jobs).")] = None,
     tui: Annotated[bool, RUN("Watch it in an app: table, curves, what to expect.", "--tui", metavar="")] = False,
-    color: Color = "auto",
-    ascii_: Ascii = False,
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
     json: Annotated[bool, OUTPUT("Print the results as JSON.", "--json", metavar="")] = False,
     diff: Annotated[
         tuple[str, str] | None,
@@ -304,7 +331,7 @@ def ablate(
         path = find_experiment(resume, Path(out))
         name, out = path.name, str(path.parent)
     if tui:
-        screen = lab.screen(color, ascii_)  # before anything is made
+        screen = lab.screen(likes(options))  # before anything is made
         return lab.in_app(Experiment(design, name, out, jobs), screen, json=json)
     return lab.ablate(Experiment(design, name, out, jobs), json=json)
 
@@ -313,7 +340,15 @@ def ablate(
 
 
 @app.command()
-def chat(run: RunArgument = None, out: Out = "runs", color: Color = "auto", ascii_: Ascii = False) -> int:
+def chat(
+    run: RunArgument = None,
+    out: Out = "runs",
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
+) -> int:
     """Open the app on a finished run: prompt it, see its attention and curves.
 
     [bold]Examples[/bold]
@@ -321,9 +356,10 @@ def chat(run: RunArgument = None, out: Out = "runs", color: Color = "auto", asci
     minigpt-tui chat my-run
     minigpt-tui chat runs/my-run/best.pt
     """
+    look = likes(locals())
     from minigpt_tui import launch
 
-    return launch.chat(run, out, color=color, ascii_only=ascii_)
+    return launch.chat(run, out, look)
 
 
 @app.command()
@@ -382,17 +418,36 @@ def report(run: RunArgument = None, out: Out = "runs") -> None:
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(context: typer.Context, out: Out = "runs") -> None:
-    """List runs, newest first, or show one.
+def runs(
+    context: typer.Context,
+    out: Out = "runs",
+    tui: Annotated[
+        bool, LOOK("Browse them in an app: curves, filter, open, resume, compare, delete.", "--tui", metavar="")
+    ] = False,
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
+) -> int:
+    """List runs, newest first, show one, or browse them.
 
     [bold]Examples[/bold]
     minigpt-tui runs
+    minigpt-tui runs --tui
     minigpt-tui runs show my-run
     """
-    if context.invoked_subcommand is None:
-        from minigpt_tui import listing
+    if context.invoked_subcommand is not None:
+        return 0
+    if tui:
+        look = likes(locals())
+        from minigpt_tui import launch
 
-        listing.print_runs(Path(out))
+        return launch.browse(out, look)
+    from minigpt_tui import listing
+
+    listing.print_runs(Path(out))
+    return 0
 
 
 @runs_app.command("show")
@@ -430,16 +485,41 @@ def notebook(
 
 
 @app.command()
-def doctor(color: Color = "auto", ascii_: Ascii = False) -> None:
+def doctor(
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
+) -> None:
     """Show what was found here and what would be chosen, each with its reason.
 
     [bold]Examples[/bold]
     minigpt-tui doctor
     minigpt-tui doctor --color 16
     """
+    look = likes(locals())  # first: a bad option must not wait for torch
     from minigpt_tui.doctor import print_findings
 
-    print_findings(color, ascii_)
+    print_findings(look)
+
+
+@app.command()
+def keys() -> None:
+    """Print every key of the app, as lines for the preferences file.
+
+    Paste the ones you change into that file, whose name is printed first and by doctor.
+
+    [bold]Examples[/bold]
+    minigpt-tui keys
+    minigpt-tui keys > keys.toml
+    """
+    from minigpt_tui.preferences import path
+
+    own = load().keys
+    from minigpt_tui.keymap import toml
+
+    print(f"# for {path()}\n{toml(own)}")
 
 
 if __name__ == "__main__":

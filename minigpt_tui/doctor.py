@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_core import hardware
 from minigpt_tui import terminal as term
 from minigpt_tui.listing import show
+from minigpt_tui.preferences import VARIABLE, Preferences, load, path
 from minigpt_tui.widgets.format import size
 
 
-def print_findings(color: str, ascii_only: bool) -> None:
-    """Three tables: machine, training, terminal."""
-    found = term.inspect(color, ascii_only)  # first: a bad option must not wait for torch
-    for title, rows in (("Machine", machine()), ("Training", training()), ("Terminal", terminal(found))):
+def print_findings(likes: Preferences) -> None:
+    """Four tables: machine, training, terminal, preferences."""
+    found = term.inspect(likes)
+    tables = {
+        "Machine": machine(),
+        "Training": training(),
+        "Terminal": terminal(found),
+        "Preferences": preferred(path(), load()),
+    }
+    for title, rows in tables.items():
         table = Table(
             box=None, pad_edge=False, show_header=False, title=title, title_justify="left", title_style="bold"
         )
@@ -63,6 +72,20 @@ def terminal(found: term.Terminal) -> list[tuple[str, str, str]]:
         ("app", "yes" if found.interactive else "no, headless", found.why_not_interactive),
         ("colours", found.color, found.color_reason),
         ("characters", "ASCII" if found.ascii else "UTF-8", found.ascii_reason),
+        ("theme", found.theme, "--theme light where the background is light" if found.theme == "dark" else ""),
+        ("mouse", "yes" if found.mouse else "no", "--no-mouse leaves it to the terminal" if found.mouse else ""),
+        ("repaints", "fewer" if found.low_bandwidth else "as they come", "--low-bandwidth for a slow link"),
         ("clipboard", "OSC 52", copying),
         ("python", sys.version.split()[0], sys.executable),
     ]
+
+
+def preferred(file: Path, says: Preferences) -> list[tuple[str, str, str]]:
+    """The user's file and each thing that it sets."""
+    if not file.is_file():
+        return [("file", str(file), f"not there: all as it comes ({VARIABLE} names another)")]
+    said = {name: value for name, value in msgspec.structs.asdict(says).items() if value not in (None, {})}
+    keys = said.pop("keys", {})
+    rows = [(name, value if isinstance(value, str) else str(value).lower(), "") for name, value in said.items()]
+    rows += [("key", f"{name} = {value}", "") for name, value in keys.items()]
+    return [("file", str(file), "" if rows else "it sets nothing"), *rows]

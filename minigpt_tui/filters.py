@@ -1,7 +1,8 @@
-"""The last step before the terminal: the whole screen, borders and bars too, in plain ASCII or in 16 colours."""
+"""The last step before the terminal: the whole screen, borders and bars too, in ASCII or a terminal's own colours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -21,6 +22,7 @@ GLYPHS = str.maketrans(
     | dict.fromkeys("·∙", ".")
     | dict.fromkeys("●◆■•", "*")
     | dict.fromkeys("○◇□", "o")
+    | {"★": "@"}
     | dict(zip("▶▸✓✗‖↓↑→◂⏎␣←⇥—–…×°›░", ">>vx=v^><$_<>--~x >:", strict=True))
 )
 
@@ -60,24 +62,42 @@ ANSI = {
 """The theme in 16 colours; the nearest ones by distance would all be grey."""
 
 
-@lru_cache(4096)
-def in_16_colours(style: Style) -> Style:
-    def nearest(colour: RichColor | None) -> RichColor | None:
-        if colour is None or colour.triplet is None:
-            return None
-        return RichColor.parse(ANSI.get(colour.triplet.hex, colour.name))
+LEVELS = (0, 95, 135, 175, 215, 255)
+XTERM = {
+    **{
+        "#{:02x}{:02x}{:02x}".format(*rgb): f"color({number})"
+        for number, rgb in enumerate(((r, g, b) for r in LEVELS for g in LEVELS for b in LEVELS), 16)
+    },
+    **{
+        f"#{level:02x}{level:02x}{level:02x}": f"color({number})" for number, level in enumerate(range(8, 239, 10), 232)
+    },
+}
+"""The fixed ones of the 256 colours by what they look like: Rich's own choice is a grey beside the right one."""
 
-    return style + Style.from_color(nearest(style.color), nearest(style.bgcolor))
 
+class AnsiFilter(LineFilter):
+    """Textual applies it to every line it is about to write.
 
-class Ansi16Filter(LineFilter):
-    """Textual applies it to every line it is about to write."""
+    Args:
+        names: which of the terminal's colours stands for a colour; what is not among them goes to the nearest.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__()
+        self._names = names
+        self._named = lru_cache(4096)(self._rename)
+
+    def _rename(self, style: Style) -> Style:
+        def nearest(colour: RichColor | None) -> RichColor | None:
+            if colour is None or colour.triplet is None:
+                return None
+            return RichColor.parse(self._names.get(colour.triplet.hex, colour.name))
+
+        return style + Style.from_color(nearest(style.color), nearest(style.bgcolor))
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        return [
-            Segment(text, style if style is None else in_16_colours(style), control)
-            for text, style, control in segments
-        ]
+        named = self._named
+        return [Segment(text, style if style is None else named(style), control) for text, style, control in segments]
 
 
 class AsciiFilter(LineFilter):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
-from minigpt_core.plan import Plan, Request, prepare
+from minigpt_core.plan import Plan, Request, prepare, prepare_resume
 from minigpt_core.rundir import RunDir, find_run
 from minigpt_core.status import Status
 from minigpt_tui import terminal as term
 from minigpt_tui.local import LocalSession
+from minigpt_tui.preferences import Preferences, first_time
 from minigpt_tui.safetext import safe
 
 if TYPE_CHECKING:
@@ -31,15 +34,11 @@ SAVE_SECONDS = 30.0
 """How long a run may take to save itself where the app did not wait for it: it crashed, or its terminal went away."""
 
 
-def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_stdin: bool) -> int:
+def train(plan: Plan, *, headless: bool, likes: Preferences, text_on_stdin: bool) -> int:
     """Train a planned run in the app or, without a terminal to draw on, headless."""
     if text_on_stdin and not headless:
         term.keyboard_from_tty()
-    try:
-        terminal = term.inspect(color, ascii_only)
-    except UserError:
-        plan.discard()
-        raise
+    terminal = term.inspect(likes)
     if headless or not terminal.interactive:
         from minigpt_tui import headless as plain
 
@@ -50,7 +49,7 @@ def train(plan: Plan, *, headless: bool, color: str, ascii_only: bool, text_on_s
     return show(LocalSession.training(plan), terminal, plan.run)
 
 
-def tour(name: str, steps: int | None, run: str | None, out: str, *, color: str, ascii_only: bool) -> int:
+def tour(name: str, steps: int | None, run: str | None, out: str, likes: Preferences) -> int:
     """Open the app on a run that a lesson explains as it trains.
 
     Raises:
@@ -59,7 +58,7 @@ def tour(name: str, steps: int | None, run: str | None, out: str, *, color: str,
     from minigpt_tui.tour import LESSONS
 
     lesson = lookup(LESSONS, name, "lesson")
-    terminal = term.inspect(color, ascii_only)
+    terminal = term.inspect(likes)
     if not terminal.interactive:
         raise UserError(f"a tour needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui train")
     train = {**lesson.train, **({} if steps is None else {"steps": steps})}
@@ -73,7 +72,7 @@ def tour(name: str, steps: int | None, run: str | None, out: str, *, color: str,
     return show(LocalSession.training(plan), terminal, plan.run, main)
 
 
-def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
+def chat(ref: str | None, out: str, likes: Preferences) -> int:
     """Open the app on a finished run."""
     run = find_run(ref, Path(out))
     checkpoint = Path(ref) if ref is not None and Path(ref).is_file() else run.checkpoint
@@ -81,10 +80,35 @@ def chat(ref: str | None, out: str, *, color: str, ascii_only: bool) -> int:
         raise UserError(f"run {run.name!r} has no checkpoint to talk to; train one with: minigpt-tui train")
     if not zipfile.is_zipfile(checkpoint):
         raise UserError(f"{str(checkpoint)!r} is not a minigpt-tui checkpoint")
-    terminal = term.inspect(color, ascii_only)
+    terminal = term.inspect(likes)
     if not terminal.interactive:
         raise UserError(f"chat needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui generate")
     return show(LocalSession.finished(run, checkpoint), terminal, run)
+
+
+def browse(out: str, likes: Preferences) -> int:
+    """Open the list of runs, and then the run that was chosen there."""
+    terminal = term.inspect(likes)
+    if not terminal.interactive:
+        raise UserError(f"--tui needs a terminal, but {terminal.why_not_interactive}; leave it out for a plain list")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    descriptor, log = tempfile.mkstemp(prefix="minigpt-tui-", suffix=".log")
+    os.close(descriptor)
+    with term.protect_screen(Path(log)):
+        from minigpt_core.library import Library
+        from minigpt_tui.browser import BrowserApp
+
+        app = BrowserApp(Library(Path(out)), terminal)
+        app.run(mouse=terminal.mouse)
+    if app.return_code and app.signal_received is None:
+        raise UserError(f"the app failed; the traceback is in {log!r}")
+    os.unlink(log)
+    if app.choice is None:
+        return exit_code(app.signal_received)
+    if app.choice.verb == "open":
+        return chat(app.choice.name, out, likes)
+    plan = prepare_resume(app.choice.name, {}, out)
+    return train(plan, headless=False, likes=likes, text_on_stdin=False)
 
 
 def show(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int:
@@ -105,10 +129,14 @@ def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: Make
     insisted = False
     try:
         with term.protect_screen(run.train_log):
+            from minigpt_tui import prompt_history
             from minigpt_tui.app import MiniGPTApp
 
             app = MiniGPTApp(session, terminal, main) if main else MiniGPTApp(session, terminal)
-            app.run()
+            app.main.prompt.prompts = prompt_history.PromptHistory(prompt_history.path())
+            if first_time():
+                app.main.key_hints.greet()
+            app.run(mouse=terminal.mouse)
             insisted = app.insisted
     finally:
         if not insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved

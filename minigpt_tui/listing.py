@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_core.lock import is_locked
-from minigpt_core.rundir import RunDir, list_runs
-from minigpt_core.runlog import read_events, read_metrics
-from minigpt_core.status import MetricsRow
+from minigpt_core.library import Library
+from minigpt_core.rundir import RunDir
+from minigpt_core.runlog import read_events
 from minigpt_core.stored import read_config
+from minigpt_core.summary import Reader
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import UNKNOWN, count, duration, number, short
 
@@ -37,7 +37,7 @@ def show(table: Table) -> None:
 
 def print_runs(parent: Path) -> None:
     """One line a run, newest first."""
-    runs = list_runs(parent)
+    runs = Library(parent).read()
     if not runs:
         print(f"no runs in {parent} yet; start one with: minigpt-tui train")
         return
@@ -46,15 +46,14 @@ def print_runs(parent: Path) -> None:
     for heading in ("state", "step", "train", "val", "best", "time", "changed"):
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     for run in runs:
-        rows = read_metrics(run)
-        last = rows[-1] if rows else None
+        last = run.last
         table.add_row(
             Text(safe(run.name, newlines=False)),
-            state(run, last),
+            run.state,
             count(last.step) if last else UNKNOWN,
             number(last.train_loss) if last else UNKNOWN,
-            number(validation(rows)[0]),
-            number(validation(rows)[1]),
+            number(run.val_loss),
+            number(run.best_val_loss),
             duration(last.time) if last else UNKNOWN,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
         )
@@ -64,9 +63,8 @@ def print_runs(parent: Path) -> None:
 def print_run(run: RunDir) -> None:
     """Everything the directory says of a run."""
     config = read_config(run)
-    rows = read_metrics(run)
-    last = rows[-1] if rows else None
-    latest, best = validation(rows)
+    summary = Reader(run).read()
+    last = summary.last
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -75,7 +73,7 @@ def print_run(run: RunDir) -> None:
         table.add_row(name, Text(safe(str(value), newlines=False)))
 
     add("run", run.path)
-    add("state", state(run, last))
+    add("state", summary.state)
     add("text", f"{config['corpus']['source']} ({short(config['corpus']['n_bytes'])} bytes)")
     add("model", settings(config["model"]))
     add("training", settings(config["train"]))
@@ -83,7 +81,8 @@ def print_run(run: RunDir) -> None:
         add(name, f"{config['devices'][name]}: {reason}")
     if last:
         add("step", f"{last.step:,} (epoch {last.epoch:.2f}, {short(last.tokens)} tokens, {duration(last.time)})")
-        add("loss", f"train {number(last.train_loss)}, validation {number(latest)}, best {number(best)}")
+        losses = {"train": last.train_loss, "validation": summary.val_loss, "best": summary.best_val_loss}
+        add("loss", ", ".join(f"{name} {number(loss)}" for name, loss in losses.items()))
     for event in read_events(run):
         if event.kind == "done":
             add("end", event.message)
@@ -91,20 +90,6 @@ def print_run(run: RunDir) -> None:
     add("go on", f"minigpt-tui train --resume {shlex.quote(str(run.path))}")
     add("talk to it", f"minigpt-tui chat {shlex.quote(str(run.path))}")
     show(table)
-
-
-def state(run: RunDir, last: MetricsRow | None) -> str:
-    if is_locked(run):
-        return "training"
-    if last is None:
-        return "empty"
-    return "done" if any(event.kind == "done" and event.step >= last.step for event in read_events(run)) else "stopped"
-
-
-def validation(rows: list[MetricsRow]) -> tuple[float | None, float | None]:
-    """The latest and the best validation loss."""
-    losses = [row.val_loss for row in rows if row.val_loss is not None]
-    return (losses[-1], min(losses)) if losses else (None, None)
 
 
 def settings(values: dict[str, Any]) -> str:

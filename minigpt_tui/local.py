@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from minigpt_core.cast import Cast
 from minigpt_core.config import SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.errors import UserError
@@ -18,6 +19,7 @@ from minigpt_core.hardware import Monitor
 from minigpt_core.history import RunHistory
 from minigpt_core.ladder import Ladder
 from minigpt_core.landmarks import Landmarks
+from minigpt_core.library import Library
 from minigpt_core.observers import Sampler
 from minigpt_core.plan import Plan
 from minigpt_core.prober import Prober
@@ -49,7 +51,9 @@ class LocalSession:
         self._prober = source.prober if isinstance(source, Engine) else Prober(source)
         self._replay = Replay(run)
         self._landmarks: Landmarks | None = source.landmarks if isinstance(source, Engine) else None
+        self._cast = Cast(run, source.plan.tokens if isinstance(source, Engine) else None)
         self._monitor: Monitor | None = None
+        self.library = Library(run.path.parent)
 
     @classmethod
     def training(cls, plan: Plan) -> LocalSession:
@@ -99,6 +103,9 @@ class LocalSession:
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
         return self._history.series.envelope(metric, lo, hi, buckets)
 
+    def smooth(self, beta: float) -> None:
+        self._history.series.smooth(beta)
+
     def events(self, after: int = 0) -> list[Event]:
         return self._history.events[after:]
 
@@ -111,6 +118,14 @@ class LocalSession:
 
     def watch(self, text: str | None) -> None:
         self._prober.watch(text)
+
+    def excerpt(self, number: int) -> str | None:
+        length = self._source.seq_len
+        tokens = None if length is None else self._source.validation(length, number * length)
+        return self._source.tokenizer.decode(tokens) if tokens is not None and len(tokens) else None
+
+    def speakers(self) -> tuple[str, ...]:
+        return self._cast.names()
 
     def frame(self) -> Frame | None:
         return self._replay.frame() if self._replay.looking_back else self._prober.frame()
@@ -144,6 +159,7 @@ class LocalSession:
         self._sampler.close()
         self._prober.close()
         self._replay.close()
+        self.library.close()
         self.send(Stop())
 
     def join(self, timeout: float | None = None) -> bool:
@@ -163,27 +179,26 @@ class LocalSession:
         with contextlib.suppress(UserError):
             if self._log is None:
                 self._log = RunLog(self.run)
-            for sample in range(generation.config.num_samples):
-                self._log.event(sample_event(generation, generation.stamp, sample))
+            self._log.event(sample_event(generation, generation.stamp))
 
 
-def sample_event(generation: Generation, stamp: Stamp, sample: int) -> Event:
-    """One sample of an answer as the run remembers it."""
-    tokens = generation.n_tokens // generation.config.num_samples
+def sample_event(generation: Generation, stamp: Stamp) -> Event:
+    """An answer, all its samples, as the run remembers it."""
+    config = generation.config
     prompt = f" after {generation.prompt[:40]!r}" if generation.prompt else ""
     return Event(
         kind="sample",
         step=stamp.step,
         time=time.time(),
-        message=f"sampled {tokens} tokens{prompt}",
+        message=f"sampled {generation.n_tokens} tokens{prompt}",
         data={
             "prompt": generation.prompt,
-            "answer": generation.text(sample),
-            "sample": sample,
+            "shown": generation.shown,
+            "answers": [generation.text(row) for row in range(len(config.rows))],
             "val_loss": stamp.val_loss,
             "val_step": stamp.val_step,
             "seed": stamp.seed,
-            "settings": generation.config.to_dict(),
+            "settings": config.to_dict(),
             "finish_reason": generation.finish_reason,
         },
     )

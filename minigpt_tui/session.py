@@ -14,6 +14,7 @@ from minigpt_core.config import SampleConfig
 from minigpt_core.frame import Frame, HeadHistory, RecordedSample
 from minigpt_core.generation import Generation
 from minigpt_core.ladder import Ladder
+from minigpt_core.library import Library
 from minigpt_core.status import Command, Envelope, Event, Reading, Status
 
 
@@ -23,6 +24,9 @@ class Session(Protocol):
     trains: bool
     """Whether there is a trainer to command; False on a finished run."""
 
+    library: Library
+    """The runs that lie beside this one."""
+
     def start(self) -> None:
         """Begin loading torch and training. Called once, after the first frame is on the screen."""
 
@@ -30,6 +34,9 @@ class Session(Protocol):
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
         """A metric (a field of `MetricsRow`) between two steps, at most `buckets` points."""
+
+    def smooth(self, beta: float) -> None:
+        """From now on the series "smoothed" is an exponential moving average with this β; 0 is the raw loss."""
 
     def events(self, after: int = 0) -> list[Event]:
         """The events of the run from number `after` on."""
@@ -41,7 +48,13 @@ class Session(Protocol):
         """Sample from the weights of this moment; requests made before they exist wait for them."""
 
     def watch(self, text: str | None) -> None:
-        """Choose the text that is looked at; None is the run's own probe text."""
+        """Choose the text whose last tokens, as many as the context holds, are looked at; None is the run's own."""
+
+    def excerpt(self, number: int) -> str | None:
+        """A piece of validation text as long as the context, from number 1 on; None where there is none."""
+
+    def speakers(self) -> tuple[str, ...]:
+        """Who speaks in the run's text, most frequent first, as in a play; none while they are not known."""
 
     def frame(self) -> Frame | None:
         """The newest look into the weights, or while looking back the recorded one read last; None if there is none."""

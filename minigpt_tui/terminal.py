@@ -10,16 +10,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, NoReturn, cast
 
-from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
+from minigpt_tui.preferences import Color, Preferences, Theme
 
-Color = Literal["truecolor", "256", "16", "none"]
-
+ASKED = "asked for"
 DUMB = ("", "dumb", "unknown")
 TRUECOLOR_TERMS = ("alacritty", "foot", "ghostty", "kitty", "wezterm", "-direct")
 UTF8 = ("utf-8", "utf8")
@@ -29,12 +28,15 @@ COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 @dataclass(frozen=True)
 class Terminal:
-    """What was found, each with its reason in plain words.
+    """What was found, each with its reason in plain words, and what the user prefers.
 
     Attributes:
         interactive: whether a full-screen app may open.
         why_not_interactive: the reason if not, to follow "since".
         ascii: draw with ASCII characters only.
+        mouse: take the mouse.
+        low_bandwidth: repaint less often.
+        keys: the user's own keys by binding id, in Textual's names.
     """
 
     interactive: bool
@@ -43,47 +45,62 @@ class Terminal:
     color_reason: str
     ascii: bool
     ascii_reason: str
+    theme: Theme = "dark"
+    mouse: bool = True
+    low_bandwidth: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
-def inspect(color: str = "auto", ascii_only: bool = False) -> Terminal:
-    """Look at this process's terminal and environment.
-
-    Args:
-        color: "auto", or what to use whatever is found.
-
-    Raises:
-        UsageError: an unknown colour depth.
-    """
+def inspect(likes: Preferences | None = None) -> Terminal:
+    """Look at this process's terminal and environment; what the user prefers goes before what is found."""
     is_tty = {name: _is_tty(number) for number, name in enumerate(("standard input", "standard output"))}
-    return decide(os.environ, is_tty, color, ascii_only)
+    return decide(os.environ, is_tty, likes or Preferences())
 
 
-def decide(env: Mapping[str, str], is_tty: Mapping[str, bool], color: str, ascii_only: bool) -> Terminal:
+def decide(env: Mapping[str, str], is_tty: Mapping[str, bool], likes: Preferences) -> Terminal:
     """`inspect`, as a pure function of what was found."""
-    lookup(dict.fromkeys(("auto", *get_args(Color))), color, "colour depth")
     term = env.get("TERM", "")
     why_not = next((f"{name} is not a terminal" for name, tty in is_tty.items() if not tty), "")
     if not why_not and term in DUMB:
         why_not = f"TERM={term} cannot draw a screen" if term else "TERM is not set"
-    depth, color_reason = (color, "asked for") if color != "auto" else _color(env)
-    plain, ascii_reason = (True, "asked for") if ascii_only else _ascii(env)
-    return Terminal(not why_not, why_not, depth, color_reason, plain, ascii_reason)  # type: ignore[arg-type]
+    depth, color_reason = _color(env) if likes.color in (None, "auto") else (cast(Color, likes.color), ASKED)
+    plain, ascii_reason = _ascii(env) if likes.ascii is None else (likes.ascii, ASKED)
+    return Terminal(
+        interactive=not why_not,
+        why_not_interactive=why_not,
+        color=depth,
+        color_reason=color_reason,
+        ascii=plain,
+        ascii_reason=ascii_reason,
+        theme=cast(Theme, likes.theme or "dark"),
+        mouse=likes.mouse is not False,
+        low_bandwidth=bool(likes.low_bandwidth),
+        keys=likes.keys,
+    )
 
 
 def _color(env: Mapping[str, str]) -> tuple[Color, str]:
     term, colorterm = env.get("TERM", ""), env.get("COLORTERM", "").lower()
     if env.get("NO_COLOR"):
         return "none", "NO_COLOR is set"
+    if env.get("STY") and not env.get("TMUX"):  # COLORTERM is the outer terminal's: GNU screen 4 knows no truecolor
+        return ("256", f"GNU screen, TERM={term}") if "256" in term else ("16", f"GNU screen, TERM={term}")
     if colorterm in ("truecolor", "24bit"):
         return "truecolor", f"COLORTERM={colorterm}"
     if any(name in term for name in TRUECOLOR_TERMS):
         return "truecolor", f"TERM={term}"
     if "256" in term:
         return "256", f"TERM={term}, and SSH does not forward COLORTERM"
+    if (
+        env.get("TMUX") and term not in DUMB
+    ):  # it reads every colour itself and passes on what the terminal outside can show
+        return "256", f"tmux, whatever TERM={term} promises"
     return ("none", f"TERM={term or '(not set)'}") if term in DUMB else ("16", f"TERM={term} promises no more")
 
 
 def _ascii(env: Mapping[str, str]) -> tuple[bool, str]:
+    if env.get("TERM") == "linux":  # a console font has 256 or 512 glyphs: neither braille nor eighths of a block
+        return True, "TERM=linux: console fonts lack braille and bars (--no-ascii if yours has them)"
     # POSIX order, but LC_CTYPE says nothing beside a LANG of C: Python itself may have set it.
     coerced = env.get("LANG") in ("C", "POSIX") and env.get("LC_CTYPE") in COERCED
     names = ("LC_ALL", "LANG") if coerced else ("LC_ALL", "LC_CTYPE", "LANG")

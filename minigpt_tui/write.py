@@ -29,13 +29,13 @@ def generate(
     tokens, warnings = encode_prompt(run.tokenizer, prompt)
     for warning in warnings:
         print(f"minigpt-tui: {safe(warning, newlines=False)}", file=sys.stderr)
-    several = len(settings) > 1 or settings[0].num_samples > 1
-    live = stream and not json and settings[0].num_samples == 1
+    several = len(settings) > 1 or len(settings[0].rows) > 1
+    live = stream and not json and len(settings[0].rows) == 1
     # Control characters from a model could steer the terminal; a file or a pipe gets the text as it is.
     shown = safe if sys.stdout.isatty() else str
     for config in settings:
         seed = fresh_seed() if config.seed is None else config.seed
-        answers = [""] * config.num_samples
+        answers = [""] * len(config.rows)
         reason = "length"
         if live:
             if several:

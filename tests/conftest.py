@@ -1,11 +1,26 @@
 """Text and runs that the tests share. All text is made here or ships with Python."""
 
+import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 SENTENCE = "the cat sat on a mat and the dog ran to a tree while birds sang in the old green garden"
 WORDS = SENTENCE.split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_preferences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no program that it starts, reads or writes the user's own files; the app was opened before."""
+    state: Path = tmp_path_factory.mktemp("state")
+    (state / "minigpt-tui").mkdir()
+    (state / "minigpt-tui" / "welcomed").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIGPT_TUI_CONFIG", os.devnull)
+        patch.setenv("XDG_STATE_HOME", str(state))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""Make the README's pictures from the real app, training for real:  python -m tests.screenshots FOLDER REPEATS
+"""Make the README's pictures from the real app, training for real:  python -m tests.screenshots [FOLDER]
 
-REPEATS is a finished run of `minigpt-tui train --data repeats --n-layers 2`, for the gallery. Needs `cairosvg` and the
-DejaVu fonts.
+Takes about five minutes, most of them for the induction heads of the gallery. Needs `cairosvg` and the DejaVu fonts.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import cairosvg
 
+import minigpt_core
 from minigpt_core.plan import Request, prepare
-from minigpt_core.rundir import RunDir
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.local import LocalSession
 from minigpt_tui.terminal import Terminal
@@ -24,6 +23,8 @@ LARGE, MEDIUM = (200, 50), (120, 35)
 LOOK = Terminal(True, "", "256", "", False, "")
 STEP = 800
 """Late enough for words and for heads that do something."""
+BIRTHS = 3200
+"""Steps of the synthetic corpus after which its induction heads have formed."""
 BACK = 120
 """The step to look back at: letters, and heads that still look everywhere."""
 
@@ -67,20 +68,23 @@ async def main(folder: Path) -> None:
                 await pilot.pause(0.1)
 
 
-async def gallery(run: RunDir, folder: Path) -> None:
-    session = LocalSession.finished(run, run.checkpoint)
-    app = MiniGPTApp(session, LOOK)
-    async with app.run_test(size=MEDIUM) as pilot:
-        while not len(session.recorded()):
-            await pilot.pause(0.2)
-        await pilot.press("g")
-        await pilot.pause(4.0)
-        picture(app.export_screenshot(title="minigpt-tui"), folder / "gallery-120x35.png")
-        session.close()
-        while not session.join(0):
-            await pilot.pause(0.1)
+async def gallery(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as runs:
+        request = Request(data="repeats", model={"n_layers": 2}, train={"seed": 3}, name="repeats", out=runs)
+        session = LocalSession.training(prepare(request))
+        app = MiniGPTApp(session, LOOK)
+        async with app.run_test(size=MEDIUM) as pilot:
+            while session.status().step < BIRTHS:
+                await pilot.pause(0.2)
+            await pilot.press("g")
+            await pilot.pause(4.0)
+            picture(app.export_screenshot(title="minigpt-tui"), folder / "gallery-120x35.png")
+            session.close()
+            while not session.join(0):
+                await pilot.pause(0.1)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
-    asyncio.run(gallery(RunDir(Path(sys.argv[2])), Path(sys.argv[1])))
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(minigpt_core.__file__).parent / "walkthrough"
+    asyncio.run(main(target))
+    asyncio.run(gallery(target))

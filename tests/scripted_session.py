@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,20 +15,29 @@ from minigpt_core.frame import LENS_TOP, Frame, HeadHistory, Health, Lens, Recor
 from minigpt_core.generation import Generation
 from minigpt_core.ladder import RUNGS, Ladder, Rung
 from minigpt_core.status import (
+    Choice,
     Command,
     Envelope,
     Event,
+    Note,
     Pause,
     Reading,
     Resume,
     Save,
     ScaleLearningRate,
+    SetEvalEvery,
+    SetSampleEvery,
     Stamp,
     Status,
     StepOnce,
 )
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAl"
+EXCERPTS = (
+    "Speak, speak.\n\nFirst Citizen:\nYou are all resolved",
+    "You know Caius Marcius is chief enemy to the people.",
+)
+SPEAKERS = ("ROMEO", "JULIET", "First Citizen", "MENENIUS")
 OWN = "the model wrote this by itself"
 ANSWER = "the people are resolved rather to die than to famish,\nand the world shall know it in the morning of the day."
 EVAL_EVERY = 250
@@ -47,6 +58,29 @@ class Terminal:
 
     color: Literal["truecolor", "256", "16", "none"] = "256"
     ascii: bool = False
+    theme: Literal["dark", "light"] = "dark"
+    low_bandwidth: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+class ScriptedLibrary:
+    """No other runs."""
+
+    def __init__(self) -> None:
+        self.parent, self.ready, self.problem = Path("runs"), True, ""
+        self.closed = False
+
+    def summaries(self) -> tuple[object, ...]:
+        return ()
+
+    def refresh(self) -> None:
+        pass
+
+    def overlay(self, name: str) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class ScriptedSession:
@@ -65,6 +99,9 @@ class ScriptedSession:
         self.joined = True
         self.paused = False
         self.lr_scale = 1.0
+        self.eval_every, self.sample_every = EVAL_EVERY, 0
+        self.beta = 0.98
+        self.library = ScriptedLibrary()
         self.gpu = False
         self.tokens = TEXT
         self.pieces_a_poll = 0
@@ -127,6 +164,8 @@ class ScriptedSession:
             "tokens": self.step * TOKENS_A_STEP,
             "lr": 2.61e-3 * self.lr_scale,
             "lr_scale": self.lr_scale,
+            "eval_every": self.eval_every,
+            "sample_every": self.sample_every,
             "elapsed": self.step / 20,
             "clipped": 0.12,
         }
@@ -157,11 +196,7 @@ class ScriptedSession:
         steps = np.arange(-(-lo // every) * every, hi + 1, every, dtype=float)
         if not len(steps):
             return Envelope(*(np.empty(0) for _ in range(4)))
-        values = np.array([self.val(int(s)) for s in steps]) if metric == "val_loss" else self.loss(steps)
-        if metric == "smoothed":
-            values = np.cumsum(values)
-            values[20:] -= values[:-20].copy()
-            values /= np.minimum(np.arange(1, len(values) + 1), 20)
+        values = self.values(metric, steps)
         starts = np.linspace(0, len(steps), min(buckets, len(steps)), endpoint=False).astype(int)
         counts = np.diff(starts, append=len(steps))
         return Envelope(
@@ -170,6 +205,32 @@ class ScriptedSession:
             np.maximum.reduceat(values, starts),
             np.add.reduceat(values, starts) / counts,
         )
+
+    def values(self, metric: str, steps: np.ndarray) -> np.ndarray:
+        """A metric at some steps, (n,) float64 each."""
+        if metric == "val_loss":
+            return np.array([self.val(int(step)) for step in steps])
+        noise = self._noise[np.minimum(steps.astype(int), self.total)]
+        plain = {
+            "lr": 3e-3 * np.minimum(1, steps / 100) * (0.55 + 0.45 * np.cos(np.pi * steps / self.total)),
+            "grad_norm": 0.6 + 1.5 * np.exp(-steps / 200) + 0.1 * np.abs(noise),
+            "clipped": (noise > 1.2).astype(float),
+            "tok_s": 15_400 + 300 * noise,
+            "time": steps / 20,
+            "tokens": steps * TOKENS_A_STEP,
+            "epoch": steps * TOKENS_A_STEP / 1_003_854,
+        }
+        if metric in plain:
+            return plain[metric]
+        values = self.loss(steps)
+        if metric == "smoothed":
+            values = np.cumsum(values)
+            values[20:] -= values[:-20].copy()
+            values /= np.minimum(np.arange(1, len(values) + 1), 20)
+        return values
+
+    def smooth(self, beta: float) -> None:
+        self.beta = beta
 
     def events(self, after: int = 0) -> list[Event]:
         return self._events[after:]
@@ -190,6 +251,14 @@ class ScriptedSession:
             case ScaleLearningRate(factor=factor):
                 self.lr_scale *= factor
                 self._log("lr", f"learning rate ×{factor:g}")
+            case SetEvalEvery(steps=steps):
+                self.eval_every = steps
+                self._log("cadence", f"evaluating every {steps:,} steps")
+            case SetSampleEvery(steps=steps):
+                self.sample_every = steps
+                self._log("cadence", f"writing by itself every {steps:,} steps")
+            case Note(text=text):
+                self._log("note", text)
 
     # --- answers ---
 
@@ -217,8 +286,8 @@ class ScriptedSession:
                 step=self.step, val_loss=self.val(val_step) if val_step else None, val_step=val_step, seed=seed
             )
         sent = generation.n_tokens
-        for character in answer[sent : sent + characters]:
-            generation.put(0, character)
+        for number, character in enumerate(answer[sent : sent + characters], sent):
+            generation.put(0, character, choice(character, number))
         if generation.n_tokens >= len(answer):
             generation.finish("length")
 
@@ -230,6 +299,12 @@ class ScriptedSession:
 
     def watch(self, text: str | None) -> None:
         self.tokens = TEXT if text is None else text
+
+    def excerpt(self, number: int) -> str | None:
+        return EXCERPTS[number - 1] if 0 < number <= len(EXCERPTS) else None
+
+    def speakers(self) -> tuple[str, ...]:
+        return SPEAKERS
 
     def frame(self) -> Frame | None:
         """The newest frame, or the recorded one; until that is read, the one before it."""
@@ -289,6 +364,13 @@ class ScriptedSession:
 
     def join(self, timeout: float | None = None) -> bool:
         return self.joined
+
+
+def choice(character: str, number: int) -> Choice:
+    """Sure of some characters and unsure of others."""
+    p = (0.93, 0.55, 0.2, 0.04)[number % 4]
+    others = [other for other in "etao" if other != character]
+    return Choice(character, p, ((character, p), *((other, (1 - p) / 4) for other in others)))
 
 
 def learned(step: int) -> float:

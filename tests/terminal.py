@@ -41,6 +41,7 @@ class Terminal:
             cwd=None if cwd is None else os.fspath(cwd),
             timeout=30,
         )
+        self.child.delaybeforesend = None  # a person's key waits for nothing either
         self.attributes_before = self.attributes_after = self.attributes()
 
     def __enter__(self) -> Terminal:

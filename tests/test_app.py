@@ -453,7 +453,7 @@ async def test_a_hidden_log_is_bounded_and_one_being_read_stays_in_place() -> No
             session._log("info", f"more {n}")
         app.main.poll()
         await pilot.pause()
-        assert len(log._lines) <= feed.MAX_LINES
+        assert log.virtual_size.height <= feed.MAX_LINES
         assert rows(app)[5] == top
 
 

@@ -40,7 +40,7 @@ def test_levels_are_square_roots_and_the_future_is_masked() -> None:
     assert got[1, 0] == 5
     assert got[2].tolist() == [0, 1, 9]
     # A part of a map masks by its place in the whole.
-    assert levels(p, 10, first_query=2).min() >= 0
+    assert levels(p, 10, queries=np.arange(2, 6)).min() >= 0
 
 
 def test_levels_survive_values_that_are_not_finite() -> None:

@@ -17,7 +17,7 @@ from minigpt_core.status import Status
 from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.widgets.heatmap import ramp
 from minigpt_tui.widgets.lens import FULL_LOSS, bar, guess_rows, next_tokens, stage_rows
-from minigpt_tui.widgets.multiples import multiples
+from minigpt_tui.widgets.multiples import arrange, multiples
 from minigpt_tui.widgets.palette import TEXT_STYLE
 from minigpt_tui.widgets.stats import layout, stat_rows
 from tests.scripted_session import LAYERS, TEXT, ScriptedSession, Terminal, frame_of
@@ -110,8 +110,8 @@ def test_rows_keep_their_columns(columns: int) -> None:
 
 
 def test_badges_say_the_role_of_every_head() -> None:
-    frame = frame_of(3000, TEXT)
-    _, out = multiples(frame, (0, 0), ramp("256", ascii=False), 72, 34)
+    frame, look = frame_of(3000, TEXT), ramp("256", ascii=False)
+    out = multiples(frame, (0, 0), look, arrange(frame.weights.shape, (0, 0), look.rows_per_cell, 72, 34))
     text = "\n".join(row.text for row in out)
     for layer in range(4):
         for head in range(4):

@@ -59,7 +59,7 @@ def step(terminal):
 def samples(terminal):
     """What the samples pane shows."""
     first = next(n for n, line in enumerate(terminal.screen.display) if "3 samples" in line)
-    last = next(n for n, line in enumerate(terminal.screen.display) if "prompt T" in line)
+    last = next(n for n, line in enumerate(terminal.screen.display) if "prompt · T" in line)
     return [line[:74] for line in terminal.screen.display[first:last]]
 
 
@@ -133,7 +133,7 @@ def test_a_prompt_before_torch_is_ready_is_queued_and_answered(training):
 
 def ask_for_a_long_answer(terminal, prompt):
     terminal.send("i", "/tokens 10000", "\r")
-    terminal.wait_for("prompt T 0.8 · 10000 tokens")
+    terminal.wait_for("prompt · T 0.8 · 10,000 tokens")
     before = samples(terminal)
     terminal.send(prompt, "\r")
     terminal.wait(lambda: samples(terminal) != before)
@@ -464,7 +464,7 @@ def test_hostile_text_from_standard_input_cannot_steer_the_terminal(tmp_path):
         terminal.send(ESCAPE, "2", *[ARROW_RIGHT] * 8, CTRL_Q)
         assert terminal.wait_exit() == 0
         assert_intact(terminal)
-    answers = [event["data"]["answer"] for event in events(tmp_path / "runs/run") if event["kind"] == "sample"]
+    answers = [event["data"]["answers"][0] for event in events(tmp_path / "runs/run") if event["kind"] == "sample"]
     assert "\x1b" in "".join(answers)  # the model did write them
     for attack in ("\x1b[2J", "\x1b]52", "\x9b", "\u202e", "\u2066", "\x08", "\x7f"):
         assert attack.encode() not in terminal.bytes, attack

@@ -9,7 +9,7 @@ from minigpt_core import CharTokenizer, sample
 from minigpt_core.config import ModelConfig, SampleConfig
 from minigpt_core.generation import Generation
 from minigpt_core.model import GPT
-from minigpt_core.sampler import COLDEST, StopText, answer, decode, encode_prompt, filter_logits, pick
+from minigpt_core.sampler import COLDEST, StopText, answer, decode, encode_prompt, filter_logits, pick, stream, weigh
 
 CONFIG = ModelConfig(vocab_size=12, seq_len=8, n_layers=2, num_heads=2, embed_dim=16)
 TOKENIZER = CharTokenizer.from_text("abcdefghij \n")
@@ -160,3 +160,79 @@ def test_cancelling_ends_the_answer_after_the_current_token(model):
     answer(generation, model, TOKENIZER, [0], seed=1)
     assert generation.finish_reason == "cancelled"
     assert generation.n_tokens <= 2
+
+
+def answered(model: GPT, config: SampleConfig, seed: int = 1) -> Generation:
+    generation = Generation("ab", config)
+    answer(generation, model, TOKENIZER, [0, 1], seed)
+    return generation
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0, 3), min_size=2, max_size=5, unique=True),
+    st.lists(st.floats(-9, 9), min_size=3, max_size=12),
+    st.integers(0, 6),
+    st.integers(0, 2**31),
+)
+def test_each_of_several_temperatures_draws_what_it_would_draw_alone(temperatures, values, k, seed):
+    logits = torch.tensor([values])
+    together = SampleConfig(temperatures=tuple(temperatures), top_k=k)
+    drawn = pick(logits.expand(len(temperatures), -1), together, torch.Generator().manual_seed(seed)).tolist()
+    alone = [
+        pick(logits, SampleConfig(temperature=t, top_k=k), torch.Generator().manual_seed(seed)).item()
+        for t in temperatures
+    ]
+    assert drawn == alone
+
+
+def test_several_temperatures_are_one_answer_and_the_coldest_is_greedy(model):
+    generation = answered(model, SampleConfig(temperatures=(0, 0.8, 3), max_new_tokens=20))
+    texts = [generation.text(row) for row in range(3)]
+    assert len(set(texts)) == 3
+    assert texts[0] == sample(model, TOKENIZER, "ab", temperature=0, max_new_tokens=20)
+    assert texts[1] == sample(model, TOKENIZER, "ab", temperature=0.8, max_new_tokens=20, seed=1)
+
+
+def test_a_choice_tells_the_probability_before_any_filter_and_the_likeliest_tokens(model):
+    config = SampleConfig(temperature=0.3, top_k=2, repetition_penalty=1.5, max_new_tokens=6)
+    generation = answered(model, config)
+    tokens = [0, 1]
+    for choice in generation.choices[0]:
+        with torch.no_grad():
+            probabilities = model(torch.tensor([tokens]))[0, -1].softmax(-1)
+        best = probabilities.topk(5)
+        tokens += TOKENIZER.encode(choice.text).tolist()
+        assert choice.p == pytest.approx(probabilities[tokens[-1]].item(), abs=1e-5)
+        assert [label for label, _ in choice.alternatives] == list(TOKENIZER.token_labels(best.indices.tolist()))
+        assert [p for _, p in choice.alternatives] == pytest.approx(best.values.tolist(), abs=1e-5)
+    assert len(tokens) == 8
+
+
+def test_choices_change_nothing_of_the_text_and_cost_nothing_unless_asked_for(model):
+    generation = answered(model, SampleConfig(num_samples=2, max_new_tokens=30))
+    config = generation.config
+    pieces = [item for item in stream(model, TOKENIZER, [0, 1], config, seed=1) if not isinstance(item, str)]
+    assert all(piece.choice is None for piece in pieces)
+    for row in range(2):
+        assert "".join(piece.text for piece in pieces if piece.sample == row) == generation.text(row)
+
+
+def test_a_text_begins_the_texts_of_its_choices_and_a_stopped_one_takes_no_more(model):
+    free = answered(model, SampleConfig(num_samples=3, max_new_tokens=40))
+    stop = free.text(0)[10:13]
+    ended = answered(model, SampleConfig(num_samples=3, max_new_tokens=40, stop=(stop,)))
+    for row in range(3):
+        joined = "".join(choice.text for choice in ended.choices[row])
+        assert joined.startswith(ended.text(row))
+        assert free.text(row).startswith(joined)
+        at = free.text(row).find(stop)
+        assert len(joined) == (40 if at < 0 else at + len(stop))
+    assert len(ended.take()) == sum(map(len, ended.choices)) == ended.n_tokens
+
+
+def test_a_vocabulary_smaller_than_the_alternatives_is_told_whole():
+    row = weigh(torch.tensor([[0.0, 1.0, -1.0]]), torch.tensor([2]))[0].tolist()
+    assert row[:4] == [2, 1, 0, 2]
+    assert sum(row[5:]) == pytest.approx(1)
+    assert row[4] == row[7]

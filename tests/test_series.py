@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minigpt_core.errors import UsageError
 from minigpt_core.series import METRICS, Pyramid, Series, Smoother
-from minigpt_core.status import MetricsRow
+from minigpt_core.status import Envelope, MetricsRow
 
 values = st.one_of(st.floats(-1e100, 1e100), st.sampled_from([math.nan, math.inf, -math.inf]))
 
@@ -123,6 +123,19 @@ def test_a_stretch_without_numbers_is_a_gap() -> None:
     envelope = filled(points).envelope(0, 9_999, 10)
     assert np.isnan(envelope.mean).nonzero()[0].tolist() == [4, 5]
     assert np.isnan(envelope.low).nonzero()[0].tolist() == [4, 5]
+    assert envelope.broken.nonzero()[0].tolist() == [3, 4, 5, 6]
+
+
+def test_all_points_at_once_are_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    data = np.where(rng.random(70_000) < 0.01, np.nan, rng.normal(size=70_000))
+    one, all_at_once = filled(list(enumerate(data.tolist()))), Pyramid.of(np.arange(70_000), data)
+    all_at_once.append(70_000, 5.0)
+    one.append(70_000, 5.0)
+    for lo, hi, buckets in ((None, None, 100), (123, 60_001, 77), (69_000, None, 2000)):
+        a, b = one.envelope(lo, hi, buckets), all_at_once.envelope(lo, hi, buckets)
+        for name in Envelope.__slots__:
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
 def test_steps_do_not_go_back() -> None:
@@ -152,6 +165,56 @@ def test_the_first_value_is_not_pulled_to_zero_and_a_constant_stays() -> None:
     for _ in range(1000):
         smoother.update(3.5)
         assert smoother.value == pytest.approx(3.5, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    beta=st.sampled_from([0.0, 0.5, 0.9, 0.98, 0.995, 0.9999]),
+    seen=st.lists(st.one_of(st.floats(-1e3, 1e3), st.sampled_from([math.nan, math.inf])), min_size=1, max_size=40),
+    n=st.sampled_from([1, 2, 63, 64, 65, 1000, 4097, 9000]),
+)
+def test_smoothing_anew_is_the_definition_and_goes_on(beta: float, seen: list[float], n: int) -> None:
+    losses = [seen[i % len(seen)] for i in range(n)]
+    series, smoother = Series(), Smoother(beta)
+    for step, loss in enumerate(losses):
+        series.append(row(step, loss))
+    series.smooth(beta)
+    for step in range(n, n + 5):
+        losses.append(float(step % 3))
+        series.append(row(step, losses[-1]))
+    expected = []
+    for loss in losses:
+        smoother.update(loss)
+        if math.isfinite(loss):
+            expected.append(smoother.value)
+    found = series.envelope("smoothed", buckets=n + 5)
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-9, atol=1e-9)
+    series.clear()
+    series.append(row(1, 4.0))
+    series.append(row(2, 2.0))
+    again = Smoother(beta)  # the choice outlives the points
+    again.update(4.0)
+    again.update(2.0)
+    assert series.last("smoothed") == pytest.approx(again.value)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, math.nan])
+def test_a_smoothing_that_is_none_is_one_clear_line(beta: float) -> None:
+    with pytest.raises(UsageError, match=r"at least 0 .* and below 1"):
+        Series().smooth(beta)
+
+
+def test_smoothing_a_million_points_is_quick() -> None:
+    n = 1_000_000
+    losses = np.random.default_rng(0).random(n)
+    series = Series()
+    series._pyramids["train_loss"] = Pyramid.of(np.arange(n), losses)
+    taken = []
+    for beta in (0.9, 0.995, 0.98):
+        started = time.perf_counter()
+        series.smooth(beta)
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 0.2
 
 
 # --- the series of a run ---

@@ -9,16 +9,22 @@ import pytest
 from textual.pilot import Pilot
 
 from minigpt_tui.app import MiniGPTApp
+from minigpt_tui.preferences import Theme
 from tests.scripted_session import ScriptedSession, Terminal
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 35), (200, 50)])
-def test_the_look(snap_compare: Callable[..., bool], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [((40, 10), "dark"), ((80, 24), "dark"), ((120, 40), "dark"), ((200, 50), "dark"), ((120, 40), "light")],
+)
+def test_the_look(
+    snap_compare: Callable[..., bool], size: tuple[int, int], theme: Theme, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     session = ScriptedSession()
     session.gpu = True
-    app = MiniGPTApp(session, Terminal())
+    app = MiniGPTApp(session, Terminal(theme=theme))
 
     async def one_answer(pilot: Pilot[None]) -> None:
         while not session.started:

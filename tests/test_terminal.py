@@ -7,13 +7,15 @@ import pexpect
 import pytest
 
 from minigpt_core.errors import UsageError
+from minigpt_tui.preferences import Preferences
 from minigpt_tui.terminal import decide
 
 TTY = {"standard input": True, "standard output": True}
 
 
-def found(color="auto", ascii_only=False, is_tty=TTY, **env):
-    return decide({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"} | env, is_tty, color, ascii_only)
+def found(color=None, ascii=None, is_tty=TTY, **env):
+    likes = Preferences(color=color, ascii=ascii)
+    return decide({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"} | env, is_tty, likes)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,13 @@ def found(color="auto", ascii_only=False, is_tty=TTY, **env):
         ({"TERM": "dumb"}, "none"),
         ({"NO_COLOR": "1", "COLORTERM": "truecolor"}, "none"),
         ({"NO_COLOR": ""}, "256"),
+        ({"TERM": "screen"}, "16"),
+        ({"TERM": "screen-256color"}, "256"),
+        ({"TERM": "screen", "TMUX": "/tmp/tmux-0/default,1,0"}, "256"),
+        ({"TERM": "tmux-256color", "TMUX": "x", "COLORTERM": "truecolor"}, "truecolor"),
+        ({"TERM": "screen", "STY": "1.pts", "COLORTERM": "truecolor"}, "16"),  # GNU screen 4 knows none
+        ({"TERM": "screen.xterm-256color", "STY": "1.pts", "COLORTERM": "truecolor"}, "256"),
+        ({"TERM": "dumb", "TMUX": "x"}, "none"),
     ],
 )
 def test_colour_depth(env, depth):
@@ -51,13 +60,15 @@ def test_an_unknown_colour_depth_is_refused():
         ({"LC_CTYPE": "de_DE.ISO-8859-1"}, True),
         ({"LANG": "de_DE.ISO-8859-1"}, True),
         ({"LANG": ""}, False),
+        ({"TERM": "linux"}, True),  # a console font has neither braille nor eighths of a block
     ],
 )
-def test_a_locale_that_is_not_utf8_selects_ascii(env, plain):
+def test_what_shows_no_other_characters_selects_ascii(env, plain):
     terminal = found(**env)
     assert terminal.ascii == plain
     assert terminal.ascii_reason
-    assert found(ascii_only=True, **env).ascii
+    assert found(ascii=True, **env).ascii
+    assert not found(ascii=False, **env).ascii
 
 
 def test_what_cannot_show_an_app_is_named():

@@ -19,7 +19,7 @@ class LabApp(TerminalApp):
     TITLE = "minigpt ablation lab"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "quit", "leave", priority=True, show=False),
+        Binding("ctrl+q,ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="lab.quit"),
     ]
 
     def __init__(self, lab: Lab, terminal: Look) -> None:

@@ -45,11 +45,11 @@ STATES = {
     "failed": "✗ failed",
 }
 HINTS = [
-    Hint(1, "↑↓", "variant"),
-    Hint(3, "d", "differences", "screen.differences"),
-    Hint(4, "y", "log scale", "screen.log"),
-    Hint(2, "⏎", "all about it", "screen.about"),
-    Hint(0, "q", "leave", "app.quit"),
+    Hint(1, "lab.up lab.down", "variant"),
+    Hint(3, "lab.differences", "differences", "screen.differences"),
+    Hint(4, "lab.log", "log scale", "screen.log"),
+    Hint(2, "lab.about", "all about it", "screen.about"),
+    Hint(0, "lab.leave", "leave", "app.quit"),
 ]
 
 
@@ -147,11 +147,11 @@ class ExperimentScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-h-short"), (24, "-h-tall")]  # noqa: RUF012
     AUTO_FOCUS = "LabTable"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d", "differences", "differences"),
-        Binding("y", "log", "log scale"),
-        Binding("enter", "about", "all about it"),
-        Binding("escape", "chart", "the curves", show=False),
-        Binding("q", "app.quit", "leave"),
+        Binding("d", "differences", "differences to the baseline, or losses", id="lab.differences"),
+        Binding("y", "log", "logarithmic scale", id="lab.log"),
+        Binding("enter", "about", "all about the variant", id="lab.about"),
+        Binding("escape", "chart", "the curves", show=False, id="lab.chart"),
+        Binding("q", "app.quit", "save and leave", id="lab.leave"),
     ]
 
     def __init__(self, lab: Lab, coloured: bool) -> None:

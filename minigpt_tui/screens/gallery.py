@@ -26,11 +26,13 @@ POLL_SECONDS = 1.0
 WAITING = "no frames yet: the first look into the weights comes when training has begun"
 NEVER = "no frames yet: this run recorded none, and it is finished"
 HINTS = [
-    Hint(2, "↑↓", "head"),
-    Hint(1, "⏎", "its map", "screen.choose"),
-    Hint(3, "p i s e l", "sort"),
+    Hint(2, "gallery.up gallery.down", "head"),
+    Hint(1, "gallery.choose", "its map", "screen.choose"),
+    Hint(
+        3, " ".join(f"gallery.by-{column}" for column in ("previous", "induction", "sink", "entropy", "layer")), "sort"
+    ),
     Hint(4, "again", "reverses"),
-    Hint(0, "esc", "back", "screen.close"),
+    Hint(0, "gallery.close", "back", "screen.close"),
 ]
 
 
@@ -89,8 +91,8 @@ class GalleryScreen(Screen[tuple[int, int] | None]):
     ]
     AUTO_FOCUS = "HeadTable"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,g,q", "close", "back"),
-        Binding("enter", "choose", "its map"),
+        Binding("escape,g,q", "close", "back", id="gallery.close"),
+        Binding("enter", "choose", "its map in the attention pane", id="gallery.choose"),
     ]
 
     def __init__(self, session: Session, look: Ramp) -> None:

@@ -1,144 +1,173 @@
-"""The help screen: every key, grouped, and what each pane shows."""
+"""The help screen: every key as it is bound, grouped by what it works on, and what each pane shows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from textwrap import wrap
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from minigpt_tui.base import TerminalApp
+from minigpt_tui.keymap import bindings_of, keys_of, label
+from minigpt_tui.screens.steer import STEERING
 from minigpt_tui.widgets.palette import ACCENT, MUTED, TEXT
 
-Group = tuple[str, str, tuple[tuple[str, str], ...]]
-"""A title, what the pane shows, and its keys."""
 
-EVERYWHERE: Group = (
-    "everywhere",
-    "",
-    (
-        ("?", "this help"),
-        ("ctrl+p", "all commands, by name"),
-        ("1 2 3 4 5", "loss, attention, samples, log, lens"),
-        ("tab", "next pane"),
-        ("f", "maximise the focused pane, and back"),
-        ("t", "look back in time, and live again"),
-        ("g", "gallery of all heads"),
-        ("i", "write a prompt"),
-        ("esc", "stop the answer, or go live, or restore"),
-        ("ctrl+c", "stop the answer"),
-        ("ctrl+z", "suspend: training stops too, until fg"),
-        ("q, ctrl+q", "quit: saves first; twice: at once"),
+class Topic(NamedTuple):
+    """What is said of a group of bindings besides its keys. `fixed` are keys that no file changes."""
+
+    title: str
+    about: str = ""
+    fixed: tuple[tuple[str, str], ...] = ()
+
+
+TOPICS: dict[str, Topic] = {
+    "app": Topic("everywhere"),
+    "pane": Topic("panes"),
+    "run": Topic("the run", "Each command is obeyed between two steps, said above and kept in events.jsonl."),
+    "talk": Topic(
+        "talking to it",
+        "Answers come from the weights of the moment they were asked; the stamp names their step and validation loss.",
     ),
-)
-STEERING: Group = (
-    "training",
-    "The learning rate is halved and doubled from ctrl+p.",
-    (("space", "pause, resume"), ("n", "one step while paused"), ("s", "save a checkpoint")),
-)
-PAST: Group = (
-    "looking back (t)",
-    "Attention, logit lens, sample and the chart's line move together. Training goes on meanwhile.",
-    (
-        ("← →", "one recorded frame"),
-        ("pgup pgdn", "ten frames"),
-        ("home end", "first, newest"),
-        ("space", "play from here to the end, stop"),
-        ("mouse", "click or drag on the bar"),
-        ("esc, t", "return to the present"),
+    "prompt": Topic(
+        "prompt box",
+        "Settings: /temp /tokens /topk /seed …, all in /help. /watch chooses the text of the attention pane.",
+        (
+            ("⏎", "send"),
+            ("^j", "new line"),
+            ("tab", "complete a command or a name"),
+            ("↑ ↓", "earlier prompts"),
+            ("esc", "stop the answer, then leave"),
+        ),
     ),
-)
-PROMPT: Group = (
-    "prompt and samples",
-    "Answers come from the weights of the moment they were asked; the stamp names their step and validation loss.",
-    (
-        ("Enter", "send"),
-        ("ctrl+j", "new line"),
-        ("up, down", "earlier prompts"),
-        ("esc", "stop the answer, then leave the prompt"),
-        ("r, R", "ask again: same seed, new seed"),
-        ("c", "copy the last answer"),
-        ("/help", "settings: /temp /tokens /topk /seed …"),
-        ("/watch", "choose the text of the attention pane"),
+    "tour": Topic("tour"),
+    "chart": Topic(
+        "loss",
+        "Smoothed training loss, its raw range behind it, validation as diamonds. Nats per token: lower is better.",
     ),
-)
-LOSS: Group = (
-    "loss",
-    "Smoothed training loss, its raw range behind it, validation as diamonds. Nats per token: lower is better.",
-    (
-        ("[ ]", "zoom out, in"),
-        ("← →", "pan"),
-        ("end", "follow the newest step"),
-        ("home", "the whole run"),
-        ("y", "logarithmic loss"),
-        ("l", "lines: what counting n-grams achieves"),
+    "attention": Topic(
+        "attention",
+        "How much each query (row) looks at each key (column) of a text. Dots mark the future, which is masked.",
     ),
-)
-ATTENTION: Group = (
-    "attention",
-    "How much each query (row) looks at each key (column) of a validation text. Dots mark the future, which is masked.",
-    (
-        ("< >", "layer"),
-        (", .", "head"),
-        ("a", "all heads"),
-        ("Enter", "zoom into the marked head"),
-        ("arrows", "move the cursor, read its value below"),
-        ("home, end", "first key, the query itself"),
+    "samples": Topic("samples"),
+    "lens": Topic(
+        "logit lens",
+        "What the model would say next if it stopped after each block, at the query under the attention cursor: the "
+        "likeliest token, its probability p, the loss on the token that really follows, the residual stream's length.",
     ),
-)
-LENS: Group = (
-    "logit lens",
-    "What the model would say next if it stopped after each block, at the query under the attention cursor: the "
-    "likeliest token, its probability p, the loss on the token that really follows, the residual stream's length.",
-    (("arrows", "earlier, later position"), ("< > , .", "layer and head whose role is shown")),
-)
+    "timeline": Topic(
+        "looking back",
+        "Attention, logit lens, sample and the chart's line move together. Training goes on meanwhile. The mouse "
+        "clicks or drags on the bar.",
+    ),
+}
+"""By the first part of a binding's id, in the order of the screen."""
+FOCUS = {"loss": "chart", "recorded": "samples", "lesson": "tour"}
+"""Widget to topic, where the names differ."""
 COLUMN = 52
 """Cells of a column of groups."""
-TWO_COLUMNS = 118
+GAP = 2
+FRAME = 7
+"""Cells of border, padding and scrollbar."""
+KEYS = 10
+"""Cells of the keys; longer ones push what they do to the right."""
 
 
-def help_text(groups: Sequence[Group], columns: int) -> Text:
+class Group(NamedTuple):
+    """A topic with its keys as they are now: what is shown for them, and what they do."""
+
+    topic: Topic
+    keys: list[tuple[str, str]]
+    focused: bool = False
+
+    def lines(self, columns: int) -> int:
+        """Rows that it takes, with the empty one after it."""
+        return 2 + len(self.keys) + len(wrap(self.topic.about, columns - 2))
+
+
+def groups(screen: Screen[Any], trains: bool) -> list[Group]:
+    """All keys of a screen as they are now, what has the focus first. `trains`: there is something to steer."""
+    keymap = screen.app.terminal.keys if isinstance(screen.app, TerminalApp) else {}
+    focus = screen.focused.id or "" if screen.focused is not None else ""
+    found: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in TOPICS}
+    for node in (screen, screen.app, *screen.query("*")):
+        for binding in bindings_of(type(node)):
+            name = binding.id or ""
+            shown = " ".join(map(label, keys_of(binding, keymap)))
+            found.setdefault(name.partition(".")[0], {})[name] = (shown, binding.description)
+    if not trains:
+        found["run"] = {name: keys for name, keys in found["run"].items() if name not in STEERING}
+    first = FOCUS.get(focus, focus)
+    out = []
+    for name in sorted(found, key=lambda name: name != first):
+        topic = TOPICS.get(name, Topic(name))
+        keys = [*found[name].values(), *topic.fixed]
+        if keys:
+            out.append(Group(topic, keys, name == first))
+    return out
+
+
+def help_text(shown: Iterable[Group], columns: int) -> Text:
     """Groups of keys under their titles, with what the pane shows, wrapped."""
     out = Text()
-    for title, about, keys in groups:
-        out.append(f"{title}\n", f"bold {ACCENT}")
-        for key, label in keys:
-            out.append(f"  {key:<11}", ACCENT)
-            out.append(f" {label}\n", TEXT)
-        for line in wrap(about, columns - 2):
+    for topic, keys, focused in shown:
+        out.append(f"{'▸ ' if focused else ''}{topic.title}\n", f"bold {ACCENT}")
+        indent = min(KEYS, max((cell_len(key) for key, _ in keys), default=0)) + 3
+        for key, does in keys:
+            first, *more = wrap(does, max(8, columns - max(indent, cell_len(key) + 3))) or [""]
+            out.append(f"  {key}{' ' * max(1, indent - 2 - cell_len(key))}", ACCENT)
+            out.append("\n".join([first, *(" " * indent + line for line in more)]) + "\n", TEXT)
+        for line in wrap(topic.about, columns - 2):
             out.append(f"  {line}\n", MUTED)
         out.append("\n")
     out.rstrip()
     return out
 
 
+def in_columns(shown: list[Group], count: int) -> list[list[Group]]:
+    """The groups in their order, over columns that are about as long as each other."""
+    total = sum(group.lines(COLUMN) for group in shown)
+    out: list[list[Group]] = [[] for _ in range(count)]
+    above = 0
+    for group in shown:
+        middle = above + group.lines(COLUMN) / 2
+        out[min(count - 1, int(middle * count / total))].append(group)
+        above += group.lines(COLUMN)
+    return [column for column in out if column]
+
+
 class HelpScreen(ModalScreen[None]):
-    """Any of the usual keys closes it."""
+    """Any of the usual keys closes it.
+
+    Args:
+        about: the screen whose keys are explained.
+        trains: whether there is a training to steer.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "dismiss", "close"),
+        Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
     ]
 
-    def __init__(self, trains: bool) -> None:
+    def __init__(self, about: Screen[Any], trains: bool) -> None:
         super().__init__()
-        self._left = (EVERYWHERE, *((STEERING,) if trains else ()), PAST, LOSS)
-        self._right = (PROMPT, ATTENTION, LENS)
+        self._shown = groups(about, trains)
 
     def compose(self) -> ComposeResult:
+        width = self.app.size.width
         with VerticalScroll(id="help") as box:
             box.border_title = "keys"
             box.border_subtitle = "esc closes"
-            if self.app.size.width >= TWO_COLUMNS:
-                with Horizontal():
-                    yield Static(help_text(self._left, COLUMN), classes="help-column")
-                    yield Static(help_text(self._right, COLUMN), classes="help-column")
-            else:
-                columns = max(12, min(COLUMN + 12, self.app.size.width - 8))
-                everything = Static(help_text((*self._left, *self._right), columns), classes="help-column")
-                everything.styles.width = columns
-                yield everything
+            count = max(1, min(3, (width * 96 // 100 - FRAME) // (COLUMN + GAP)))
+            columns = COLUMN if count > 1 else max(12, min(COLUMN + 12, width * 96 // 100 - FRAME))
+            with Horizontal():
+                for groups_ in in_columns(self._shown, count):
+                    column = Static(help_text(groups_, columns), classes="help-column")
+                    column.styles.width = columns + (GAP if count > 1 else 0)
+                    yield column

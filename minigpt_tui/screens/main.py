@@ -5,6 +5,7 @@ It polls the session on timers and hands plain data to the panes; no pane knows 
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -15,14 +16,19 @@ from textual.events import DescendantBlur, DescendantFocus
 from textual.message import Message
 from textual.widgets import Static
 
-from minigpt_core.status import Command, Pause, Resume, Save, ScaleLearningRate, StepOnce
+from minigpt_core.library import Overlay
+from minigpt_core.status import Event
+from minigpt_core.vitals import RECENT_STEPS, Recent
+from minigpt_tui.base import TerminalApp
 from minigpt_tui.safetext import safe
 from minigpt_tui.screens.help import HelpScreen
-from minigpt_tui.screens.travel import TravelScreen
+from minigpt_tui.screens.steer import SteerScreen
 from minigpt_tui.session import Session
+from minigpt_tui.widgets.chart_marks import EVENT_MARKS
 from minigpt_tui.widgets.heatmap import Ramp
 from minigpt_tui.widgets.hints import KeyHints, hints
 from minigpt_tui.widgets.log import EventLog
+from minigpt_tui.widgets.loss_chart import LossChart
 from minigpt_tui.widgets.past import past_answers
 from minigpt_tui.widgets.sparkline import LossLine
 from minigpt_tui.widgets.status_line import StatusLine
@@ -35,11 +41,13 @@ STATUS_SECONDS = 0.25
 DATA_SECONDS = 0.5
 READING_SECONDS = 1.0
 FRAME_SECONDS = 1.0
+SLOWLY = 4
+"""With --low-bandwidth all of these are so many times as long."""
 BEGIN_SECONDS = 0.05
 """From the first frame to the loading of torch, which would keep the frame from reaching the terminal."""
 
 
-class MainScreen(TravelScreen):
+class MainScreen(SteerScreen):
     """Where the panes go at which size is in `app.tcss`; the names of the sizes are here."""
 
     AUTO_FOCUS = "#loss"
@@ -48,6 +56,7 @@ class MainScreen(TravelScreen):
         (60, "-w-narrow"),
         (110, "-w-medium"),
         (160, "-w-wide"),
+        (260, "-w-huge"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-h-nano"),
@@ -56,20 +65,20 @@ class MainScreen(TravelScreen):
         (30, "-h-tall"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help"),
-        Binding("i", "prompt", "prompt"),
-        Binding("space", "pause", "pause or resume"),
-        Binding("n", "step", "one step"),
-        Binding("s", "save", "save"),
-        Binding("t", "travel", "look back"),
-        Binding("g", "gallery", "all heads"),
-        Binding("f", "maximise", "maximise"),
-        Binding("r", "again(True)", "again, same seed"),
-        Binding("R", "again(False)", "again, new seed"),
-        Binding("c", "copy", "copy the answer"),
-        Binding("escape", "escape", "stop or restore", show=False),
-        Binding("q", "app.quit", "quit"),
-        *[Binding(str(n), f"pick('{name}')", name) for n, name in enumerate(PANES, 1)],
+        Binding("question_mark", "help", "help", id="app.help"),
+        Binding("q", "app.quit", "save and quit; again: at once", id="app.leave"),
+        Binding("escape", "escape", "stop the answer, or go live, or restore", id="app.escape"),
+        *[Binding(str(n), f"pick('{name}')", f"{name} pane", id=f"pane.{name}") for n, name in enumerate(PANES, 1)],
+        Binding("tab", "app.focus_next", "next pane", id="pane.next"),
+        Binding("f", "maximise", "maximise the pane, and back", id="pane.maximise"),
+        Binding("t", "travel", "look back in time, and live again", id="run.travel"),
+        Binding("g", "gallery", "gallery of all heads", id="run.gallery"),
+        Binding("b", "runs", "other runs: overlay, compare", id="run.browse"),
+        Binding("i", "prompt", "write a prompt", id="talk.prompt"),
+        Binding("slash", "slash", "write a command", id="talk.command"),
+        Binding("r", "again(True)", "ask again, same seed", id="talk.again"),
+        Binding("R", "again(False)", "ask again, new seed", id="talk.new-seed"),
+        Binding("c", "copy", "copy the answer", id="talk.copy"),
     ]
 
     class NeverTrained(Message):
@@ -79,6 +88,10 @@ class MainScreen(TravelScreen):
         super().__init__(session, look)
         self._look = look
         self._picked = "loss"
+        self._overlays: dict[str, Overlay] = {}
+        """Other runs over the loss chart, by name."""
+        self._marks: list[Event] = []
+        """The events that the chart shows."""
         self.status_line = StatusLine()
         self.loss_line = LossLine()
         self.events = EventLog()
@@ -97,10 +110,11 @@ class MainScreen(TravelScreen):
         yield self.key_hints
 
     def on_mount(self) -> None:
-        self.set_interval(STATUS_SECONDS, self._poll_status)
-        self.set_interval(DATA_SECONDS, self._poll_data)
-        self.set_interval(READING_SECONDS, self._poll_reading)
-        self.set_interval(FRAME_SECONDS, self.poll_frame)
+        pace = SLOWLY if isinstance(self.app, TerminalApp) and self.app.terminal.low_bandwidth else 1
+        self.set_interval(pace * STATUS_SECONDS, self._poll_status)
+        self.set_interval(pace * DATA_SECONDS, self._poll_data)
+        self.set_interval(pace * READING_SECONDS, self._poll_reading)
+        self.set_interval(pace * FRAME_SECONDS, self.poll_frame)
         self._show_pick()
         self.call_after_refresh(self.set_timer, BEGIN_SECONDS, self._begin)
 
@@ -129,18 +143,50 @@ class MainScreen(TravelScreen):
                 self.post_message(self.NeverTrained())
         if self._status.phase != before.phase:
             self._show_hints()
+            if before.phase == "starting":
+                gc.freeze()  # torch is loaded: a collection that walks all of its objects would hold up a key by 0.3 s
 
     def _poll_data(self) -> None:
         status = self._status
         self.loss_line.update(status, self._session.series("train_loss", buckets=self.loss_line.buckets))
         if self.chart.display:
-            version = (status.step, status.val_step, status.phase)
-            self.chart.update(self._session, status.step, version, self._session.ladder())
+            self.chart.update(self._session, status, self._session.ladder(), self._marks, self._overlays)
+        self.stats.update(recent=self._recent())
         events = self._session.events(self.events.seen)
         if events and not self.events.seen and self.transcript.last is None:
             self.transcript.show_past(past_answers(events))
         self.events.take(events)
+        self._marks += [event for event in events if event.kind in EVENT_MARKS]
         self._sample_by_itself()  # after the past, which comes first
+
+    @on(LossChart.Smoothed)
+    def _smooth(self, event: LossChart.Smoothed) -> None:
+        self._session.smooth(event.beta)
+        for run in self._overlays.values():
+            run.smooth(event.beta)
+        self.chart.redraw()
+
+    @on(LossChart.OverlaysWanted)
+    def action_runs(self) -> None:
+        """Choose which of the runs beside this one are laid over the loss chart."""
+        from minigpt_tui.screens.runs import RunsScreen
+
+        library = self._session.library
+        library.refresh()
+        self.app.push_screen(RunsScreen(library, self._status.name, self._overlays), self._overlay)
+
+    def _overlay(self, names: tuple[str, ...] | None) -> None:
+        found = {name: self._session.library.overlay(name) for name in names or ()}
+        self._overlays = {name: run for name, run in found.items() if run is not None}
+        for run in self._overlays.values():
+            run.smooth(self.chart.beta)
+        self._poll_data()
+
+    def _recent(self) -> Recent:
+        """Means over the last steps, steadier than a step's own."""
+        since = self._status.step - RECENT_STEPS
+        means = [self._session.series(name, since, None, buckets=1).mean for name in Recent._fields]
+        return Recent(*(float(mean[0]) if len(mean) else None for mean in means))
 
     def _poll_panes(self) -> None:
         self._poll_data()
@@ -148,33 +194,6 @@ class MainScreen(TravelScreen):
 
     def _poll_reading(self) -> None:
         self.stats.update(reading=self._session.reading())
-
-    # --- steering ---
-
-    def _steer(self, command: Command, said: str) -> None:
-        if not self._session.trains or self._status.finished:
-            self.say("this run is finished: nothing to steer, but it answers prompts")
-        else:
-            self._session.send(command)
-            self.status_line.say(said, until_obeyed=True)
-
-    def action_pause(self) -> None:
-        if self._status.phase == "paused":
-            self._steer(Resume(), "resuming")
-        else:
-            self._steer(Pause(), "pausing at the next step")
-
-    def action_step(self) -> None:
-        if self._status.phase == "paused" or not self._session.trains:
-            self._steer(StepOnce(), "one step")
-        else:
-            self.say("space pauses; n then trains one step at a time")
-
-    def action_save(self) -> None:
-        self._steer(Save(), "saving at the next step")
-
-    def action_scale(self, factor: float) -> None:
-        self._steer(ScaleLearningRate(factor), f"learning rate ×{factor:g} from the next step on")
 
     # --- panes ---
 
@@ -191,7 +210,7 @@ class MainScreen(TravelScreen):
         focused = "samples" if self.focused is self.recorded else self.focused.id if self.focused is not None else None
         if not self.has_class("-max") and focused in PANES:
             self._picked = focused
-        self.toggle_class("-max")
+        self.set_class(not self.has_class("-max"), "-max", update=False)
         self._show_pick()
 
     def action_escape(self) -> None:
@@ -204,9 +223,10 @@ class MainScreen(TravelScreen):
 
     def _show_pick(self) -> None:
         for name in PANES:
-            self.set_class(name == self._picked, f"-pick-{name}")
-            self.query_one(f"#{name}").set_class(name == self._picked, "-picked")
-        self.recorded.set_class(self._picked == "samples", "-picked")
+            self.set_class(name == self._picked, f"-pick-{name}", update=False)
+            self.query_one(f"#{name}").set_class(name == self._picked, "-picked", update=False)
+        self.recorded.set_class(self._picked == "samples", "-picked", update=False)
+        self.update_node_styles()  # once: it styles everything below as well
         self.call_after_refresh(self._poll_panes)
 
     def on_resize(self) -> None:
@@ -219,10 +239,10 @@ class MainScreen(TravelScreen):
         self._poll_panes()
 
     def action_help(self) -> None:
-        self.app.push_screen(HelpScreen(self._session.trains))
+        self.app.push_screen(HelpScreen(self, self._session.trains))
 
-    def say(self, text: str, sticky: bool = False) -> None:
-        self.status_line.say(text, sticky=sticky)
+    def say(self, text: str, sticky: bool = False, until_obeyed: bool = False) -> None:
+        self.status_line.say(text, until_obeyed, sticky)
 
     def show_past(self) -> None:
         self.status_line.update(self._status, self.past)

@@ -59,9 +59,9 @@ class TourScreen(MainScreen):
     """
     AUTO_FOCUS = "#lesson"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,full_stop", "onward", "next chapter"),
-        Binding("backspace", "backward", "chapter before"),
-        Binding("L", "lesson", "lesson"),
+        Binding("enter,full_stop", "onward", "next chapter", id="tour.onward"),
+        Binding("backspace", "backward", "chapter before", id="tour.backward"),
+        Binding("L", "lesson", "back to the lesson", id="tour.lesson"),
     ]
 
     def __init__(

@@ -12,6 +12,7 @@ from textual.timer import Timer
 
 from minigpt_core.frame import Frame
 from minigpt_tui.screens.talk import TalkScreen
+from minigpt_tui.screens.watching import KINDS, Watching
 from minigpt_tui.session import Session
 from minigpt_tui.widgets.attention import AttentionPane
 from minigpt_tui.widgets.heatmap import Ramp
@@ -22,6 +23,7 @@ from minigpt_tui.widgets.stats import Stats
 from minigpt_tui.widgets.timeline import Timeline
 
 NOTHING_RECORDED = "nothing recorded yet: frames come while it trains"
+NOTHING_ASKED = "nothing was asked yet: press i and type a prompt, then x looks at it"
 PAST_SECONDS = 1 / 30
 """Between two polls while a recorded frame is on its way or an animation plays."""
 FRAME_SECONDS = 0.1
@@ -41,6 +43,7 @@ class TravelScreen(TalkScreen):
         self.lens = LensPane()
         self.recorded = RecordedSamplePane()
         self.timeline = Timeline()
+        self.watching = Watching(session, self.transcript)
         self.past: int | None = None
         """The recorded step on show; None while the present is."""
         self._frame: Frame | None = None
@@ -62,6 +65,7 @@ class TravelScreen(TalkScreen):
 
     def poll_frame(self) -> None:
         """Bring the panes up to date with the frame that the session has."""
+        self.watching.refresh()
         if self.past is None:
             self._frame = self._session.frame()
             self.stats.update(health=None if self._frame is None else self._frame.health)
@@ -73,11 +77,29 @@ class TravelScreen(TalkScreen):
     def _show_frame(self) -> None:
         failure = self._session.probe_failure()
         past = self._frame is not None and self._frame.stamp.step == self.past
+        self.attention.watching(KINDS[0] if past else self.watching.name)  # what was recorded is the run's own text
         self.attention.update(self._frame, failure, past)
-        self.lens.update(self._frame, failure, self.attention.position, self.attention.head, past)
+        self.lens.update(self.attention.shown, failure, self.attention.position, self.attention.head, past)
 
     @on(AttentionPane.Moved)
     def _moved(self) -> None:
+        self._show_frame()
+
+    def look_at(self, text: str | None) -> None:
+        self.watching.own(text)
+        self._show_frame()
+
+    @on(AttentionPane.TextWanted)
+    def _other_text(self, event: AttentionPane.TextWanted) -> None:
+        if self.past is not None:
+            self.say("what was recorded is the validation text; esc returns to the present")
+            return
+        before = self.watching.name
+        (self.watching.next_excerpt if event.excerpt else self.watching.next_kind)()
+        if self.watching.name != before:
+            self.say(f"attention (2): {self.watching.name}")
+        else:
+            self.say("the validation text has no other excerpt" if event.excerpt else NOTHING_ASKED)
         self._show_frame()
 
     def action_query(self, by: int) -> None:

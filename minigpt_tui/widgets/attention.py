@@ -1,84 +1,120 @@
-"""The attention pane: one head's map with a cursor, or all heads as small multiples."""
+"""The attention pane: one head's map with a cursor, all heads as small multiples, or the mean of several."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-from rich.cells import cell_len, set_cell_size
-from rich.segment import Segment
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
 
 from minigpt_core.frame import Frame
-from minigpt_core.heads import label
 from minigpt_tui.safetext import safe, token_label
-from minigpt_tui.widgets import format as fmt
-from minigpt_tui.widgets import heatmap
-from minigpt_tui.widgets.heatmap import Ramp
-from minigpt_tui.widgets.lines import Lines, Part, message, strip, width
-from minigpt_tui.widgets.map_view import View, around, fit, strongest
-from minigpt_tui.widgets.multiples import multiples
-from minigpt_tui.widgets.palette import ACCENT_BOLD, BRIGHT_STYLE, FAINT_STYLE, MUTED_STYLE, TEXT_STYLE, WARN_STYLE
+from minigpt_tui.widgets import attention_caption as say
+from minigpt_tui.widgets import attention_map, heatmap, map_view
+from minigpt_tui.widgets.attention_caption import Caption
+from minigpt_tui.widgets.attention_choice import Choice
+from minigpt_tui.widgets.attention_map import Drawn, Plan
+from minigpt_tui.widgets.heatmap import NORMS, Ramp
+from minigpt_tui.widgets.lines import Lines, message
+from minigpt_tui.widgets.map_view import View
+from minigpt_tui.widgets.multiples import Layout, arrange, multiples, what_is_shown
+from minigpt_tui.widgets.palette import FAINT_STYLE, WARN_STYLE
 
 WAITING = "no attention yet: waiting for the first weights"
+TITLE = "2 attention"
+TITLE_ROOM = 6
+"""Cells of a border that a title cannot have."""
 
 
 class AttentionPane(Lines, can_focus=True):
     """Asks nothing: `update` brings a frame, keys choose what of it is drawn."""
 
     class Moved(Message):
-        """Another query, layer or head was chosen."""
+        """Another query, layer or head was chosen, or another frame is on show."""
+
+    class TextWanted(Message):
+        """Somebody wants to look at another text: another kind of text, or the next excerpt of the validation text."""
+
+        def __init__(self, excerpt: bool) -> None:
+            super().__init__()
+            self.excerpt = excerpt
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("less_than_sign", "layer(-1)", "previous layer", show=False),
-        Binding("greater_than_sign", "layer(1)", "next layer", show=False),
-        Binding("comma", "head(-1)", "previous head", show=False),
-        Binding("full_stop", "head(1)", "next head", show=False),
-        Binding("a", "all", "all heads", show=False),
-        Binding("enter", "zoom", "zoom into the head", show=False),
-        Binding("up", "move(-1, 0)", "query up", show=False),
-        Binding("down", "move(1, 0)", "query down", show=False),
-        Binding("left", "move(0, -1)", "key left", show=False),
-        Binding("right", "move(0, 1)", "key right", show=False),
-        Binding("home", "edge(0)", "first key", show=False),
-        Binding("end", "edge(1)", "last visible key", show=False),
+        Binding("less_than_sign", "layer(-1)", "previous layer", id="attention.previous-layer"),
+        Binding("greater_than_sign", "layer(1)", "next layer", id="attention.next-layer"),
+        Binding("comma", "head(-1)", "previous head", id="attention.previous-head"),
+        Binding("full_stop", "head(1)", "next head", id="attention.next-head"),
+        Binding("a", "all", "one head, all heads, mean", id="attention.mode"),
+        Binding("enter", "zoom", "zoom into the marked head", id="attention.zoom"),
+        Binding("up", "move(-1, 0)", "query up", id="attention.up"),
+        Binding("down", "move(1, 0)", "query down", id="attention.down"),
+        Binding("left", "move(0, -1)", "key left", id="attention.left"),
+        Binding("right", "move(0, 1)", "key right", id="attention.right"),
+        Binding("home", "edge(0)", "first key", id="attention.first"),
+        Binding("end", "edge(1)", "last visible key", id="attention.last"),
+        Binding("z", "overview", "overview, and 1:1", id="attention.overview"),
+        Binding("y", "norm", "what the brightest means", id="attention.norm"),
+        Binding("p", "pin", "pin this step, and let go", id="attention.pin"),
+        Binding("x", "text(False)", "validation, last prompt, last answer", id="attention.text"),
+        Binding("X", "text(True)", "next validation excerpt", id="attention.excerpt"),
     ]
 
     def __init__(self, look: Ramp) -> None:
         super().__init__(id="attention", classes="pane")
-        self.border_title = "2 attention"
+        self.border_title = TITLE
+        self._text = ""
         self._look = look
         self._frame: Frame | None = None
+        """The newest one brought; what is on show may be the pinned one."""
+        self._pinned: Frame | None = None
         self._failure: str | None = None
+        self._tokens: tuple[str, ...] = ()
         self._labels: list[str] = []
-        self.layer_index = 0
-        self.head_index = 0
-        self.all_heads = False
+        self._cells: list[str] = []
+        self.choice = Choice()
+        self.norm: heatmap.Norm = "absolute"
+        self.whole = False
+        """Overview where not every token has a pixel."""
         self.cursor: tuple[int, int] | None = None
         """(query, key); None until a map was drawn."""
+        self._moved_by_hand = False
+        """The cursor was put where it is, and stays there when the text grows."""
         self._corner = (0, 0)
+        self._place: Plan | Layout | None = None
+        """Where what was drawn last lies, for the mouse."""
+        self._view: View | None = None
+        """Of the map that was drawn last."""
         self._past = False
         self._stale = True
         """What is on show is not what there is: nothing is drawn out of sight."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self.all_heads if action == "zoom" else True  # with nothing to zoom into, enter is free for others
+        return action != "zoom" or self.choice.mode == "all"  # nothing to zoom into: enter is free for others
 
     # --- what to show ---
+
+    @property
+    def shown(self) -> Frame | None:
+        """The frame on show: the pinned one, or else the newest."""
+        return self._frame if self._pinned is None else self._pinned
+
+    @property
+    def pinned(self) -> bool:
+        return self._pinned is not None
 
     @property
     def position(self) -> int:
         """The position under the cursor; before a map was drawn, the last one that a token follows."""
         if self.cursor is not None:
             return self.cursor[0]
-        return 0 if self._frame is None else max(0, len(self._frame.tokens) - 2)
+        return 0 if self.shown is None else max(0, len(self.shown.tokens) - 2)
 
     @property
     def head(self) -> tuple[int, int]:
         """The chosen layer and head."""
-        return self.layer_index, self.head_index
+        return self.choice.layer, self.choice.head
 
     def update(self, frame: Frame | None, failure: str | None = None, past: bool = False) -> None:
         """A frame from the session, or why there is none; what is already shown costs nothing.
@@ -88,78 +124,143 @@ class AttentionPane(Lines, can_focus=True):
         """
         if not self._stale and (frame, failure, past) == (self._frame, self._failure, self._past):
             return
-        self._failure, self._past = failure, past
-        if frame is not None:
-            if self._frame is None or self._frame.tokens != frame.tokens:
-                self._labels = [token_label(token) for token in frame.tokens]
-                self.cursor = None
-            self.layer_index = min(self.layer_index, frame.weights.shape[0] - 1)
-            self.head_index = min(self.head_index, frame.weights.shape[1] - 1)
-        self._frame = frame
-        self._paint()
+        self._frame, self._failure, self._past = frame, failure, past
+        if self._pinned is None or self._stale:
+            self._take()
+            self._paint()
+
+    def watching(self, name: str) -> None:
+        """Say which text is looked at, in the title where it has room for that."""
+        self._text = name
+        full = f"{TITLE}: {name}"
+        self.border_title = full if len(full) + TITLE_ROOM <= self.outer_size.width else TITLE
+
+    def let_go(self) -> None:
+        """Follow the newest frame again."""
+        if self._pinned is not None:
+            self._pinned = None
+            self._take()
+            self._moved()
+
+    def _take(self) -> None:
+        """What is chosen fits the frame on show. The cursor stays in a text that only grew, if it was put there."""
+        frame = self.shown
+        if frame is None:
+            return
+        if frame.tokens != self._tokens:
+            grown = frame.tokens[: len(self._tokens)] == self._tokens
+            if not (grown and self._moved_by_hand):
+                self.cursor, self._moved_by_hand = None, False
+            self._tokens = frame.tokens
+            self._labels = [token_label(token) for token in frame.tokens]
+            self._cells = [attention_map.first_cell(text) for text in self._labels]
+        self.choice.fit(frame.weights.shape[:2])
 
     def select(self, layer: int, head: int) -> None:
         """Show one head's map."""
-        self.all_heads = False
-        if self._frame is not None:
-            n_layers, n_heads = self._frame.weights.shape[:2]
-            layer, head = min(layer, n_layers - 1), min(head, n_heads - 1)
-        self.layer_index, self.head_index = layer, head
+        self.choice.mode, self.choice.layer, self.choice.head = "one", layer, head
+        if self.shown is not None:
+            self.choice.fit(self.shown.weights.shape[:2])
         self._moved()
 
     def move_query(self, by: int) -> None:
         """Move the cursor to a later or earlier query, whatever is drawn."""
-        if self._frame is not None:
-            query = min(max(self.position + by, 0), len(self._frame.tokens) - 1)
-            self.cursor = (query, min(self.cursor[1] if self.cursor is not None else query, query))
-            self._moved()
+        if self.shown is not None:
+            query = min(max(self.position + by, 0), len(self.shown.tokens) - 1)
+            self._put(query, self.cursor[1] if self.cursor is not None else query)
+
+    def _put(self, query: int, key: int) -> None:
+        """The cursor, on a key that the query can see."""
+        self.cursor, self._moved_by_hand = (query, min(key, query)), True
+        self._moved()
+
+    # --- keys ---
 
     def action_layer(self, by: int) -> None:
-        if self._frame is not None:
-            self.layer_index = (self.layer_index + by) % self._frame.weights.shape[0]
+        if self.shown is not None:
+            self.choice.step_layer(by, self.shown.weights.shape[:2])
             self._moved()
 
     def action_head(self, by: int) -> None:
-        if self._frame is not None:
-            self.head_index = (self.head_index + by) % self._frame.weights.shape[1]
+        if self.shown is not None:
+            self.choice.step_head(by, self.shown.weights.shape[:2])
             self._moved()
 
     def action_all(self) -> None:
-        self.all_heads = not self.all_heads
+        self.choice.next_mode()
         self._paint()
 
     def action_zoom(self) -> None:
-        self.all_heads = False
+        self.choice.mode = "one"
         self._paint()
 
+    def action_overview(self) -> None:
+        """All of the text at once, or a pixel for every token around the cursor."""
+        frame = self.shown
+        if self.choice.mode == "all" or frame is None or self.cursor is None:
+            return
+        place = self._plan(frame)
+        if map_view.fits(len(frame.tokens), place.room):
+            return  # nothing is reduced or cut off
+        self.whole = not self.whole
+        self._corner = map_view.centred(self.cursor, len(frame.tokens), place.room)
+        self._paint()
+
+    def action_norm(self) -> None:
+        self.norm = NORMS[(NORMS.index(self.norm) + 1) % len(NORMS)]
+        self._paint()
+
+    def action_pin(self) -> None:
+        """Hold on to this frame while training goes on."""
+        if self._pinned is not None:
+            self.let_go()
+        elif self._frame is not None:
+            self._pinned = self._frame
+            self._paint()
+
+    def action_text(self, excerpt: bool) -> None:
+        self.let_go()  # another text is another frame
+        self.post_message(self.TextWanted(excerpt))
+
     def action_move(self, queries: int, keys: int) -> None:
-        if self.all_heads:
+        if self.choice.mode == "all":
             if queries:
                 self.action_layer(queries)
             if keys:
                 self.action_head(keys)
-        elif self.cursor is not None and self._frame is not None:
-            query = min(max(self.cursor[0] + queries, 0), len(self._frame.tokens) - 1)
-            self.cursor = (query, min(max(self.cursor[1] + keys, 0), query))
-            self._moved()
+        elif self.cursor is not None and self._view is not None:
+            self._put(*map_view.move(self._view, self.cursor, len(self._tokens), queries, keys))
 
     def action_edge(self, last: int) -> None:
-        if self.cursor is not None and not self.all_heads:
-            self.cursor = (self.cursor[0], self.cursor[0] if last else 0)
-            self._paint()
+        if self.cursor is not None and self.choice.mode != "all":
+            self._put(self.cursor[0], self.cursor[0] if last else 0)
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the pointer is, or look into the head that it points at."""
+        offset = event.get_content_offset(self)
+        if offset is None or self._place is None:
+            return
+        if isinstance(self._place, Layout):
+            head = self._place.at(offset.x, offset.y - 1)
+            if head is not None:
+                self.select(*head)
+        elif self._view is not None:
+            pixel = (offset.y - self._place.top) * self._look.rows_per_cell
+            cell = self._view.at(pixel, offset.x - self._place.margin)
+            if cell is not None:
+                self._put(*cell)
 
     def _moved(self) -> None:
         self._paint()
         self.post_message(self.Moved())
 
     def on_resize(self) -> None:
+        self.watching(self._text)
         self._paint()
 
-    def on_focus(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
         self._paint()  # the cursor is marked only where keys would move it
-
-    def on_blur(self) -> None:
-        self._paint()
 
     # --- drawing ---
 
@@ -168,100 +269,42 @@ class AttentionPane(Lines, can_focus=True):
         self._stale = not (self.display and columns and rows)
         if self._stale:
             return
-        if self._frame is None:
+        frame, self._place, self._view = self.shown, None, None
+        if frame is None:
             text, style = (WAITING, FAINT_STYLE) if self._failure is None else (self._failure, WARN_STYLE)
             self.show(message(safe(text, newlines=False), style, columns))
-        elif self.all_heads:
-            what, pictures = multiples(self._frame, self.head, self._look, columns, rows - 1)
-            self.show([self._caption(what, self._frame.stamp.step, columns), *pictures])
+        elif self.choice.mode == "all":
+            self.show(self._multiples(frame, columns, rows))
         else:
-            self.show(self._map(self._frame, columns, rows))
+            self.show(self._map(frame, columns))
 
-    def _caption(self, what: str, step: int, columns: int) -> Strip:
-        """As much of the caption as fits whole, and a legend where there is room for one."""
-        full = f"{what}, rows=query cols=key, step {step}, 0..1 sqrt"
-        for text in (full, f"{what}, rows=query cols=key, step {step}", f"{what}, step {step}", what):
-            if len(text) <= columns:
-                break
-        segments = [Segment(text[:columns], WARN_STYLE if self._past else MUTED_STYLE)]
-        if text == full and columns - len(full) >= 18:
-            segments += [Segment("  0 ", FAINT_STYLE), *heatmap.legend(self._look), Segment(" 1", FAINT_STYLE)]
-        return Strip(segments)
+    def _multiples(self, frame: Frame, columns: int, rows: int) -> list[Strip]:
+        place = arrange(frame.weights.shape, self.head, self._look.rows_per_cell, columns, rows - 1)
+        self._place = place
+        short = place.side < len(frame.tokens)
+        said = self._caption(frame).multiples(what_is_shown(place, frame.weights.shape), short, columns)
+        return [*said, *multiples(frame, self.head, self._look, place, self.norm)]
 
-    def _map(self, frame: Frame, columns: int, rows: int) -> list[Strip]:
+    def _caption(self, frame: Frame) -> Caption:
+        return Caption(frame.stamp.step, self.pinned, self.norm, self._look, self._past)
+
+    def _plan(self, frame: Frame) -> Plan:
+        return attention_map.plan(len(frame.tokens), self.size.width, self.size.height, self._look.rows_per_cell)
+
+    def _map(self, frame: Frame, columns: int) -> list[Strip]:
         tokens = len(frame.tokens)
-        digits = len(str(tokens - 1))
-        margin = digits + 2 + self._look.rows_per_cell
-        ticks = rows >= 10
-        body = max(1, rows - 3 - ticks)
-        weights = frame.weights[self.layer_index, self.head_index]
-        grid = fit(tokens, max(1, columns - margin), body, self._look.rows_per_cell)
+        what, weights = self.choice.weights(frame)
+        plan = self._plan(frame)
         if self.cursor is None:
-            self.cursor = strongest(weights, grid)
+            self.cursor = map_view.strongest(weights, plan.room)
             self.post_message(self.Moved())
-        view = around(self.cursor, self._corner, grid, tokens, self._look.rows_per_cell)
-        self._corner = (view.q0, view.k0)
-        part = weights[view.q0 : view.q1, view.k0 : view.k1]
-        level = heatmap.levels(part, self._look.n, view.q0, view.k0)
-        query, key = self.cursor or (0, 0)
-        if self.has_focus:
-            level[query - view.q0, key - view.k0] = heatmap.MARKED
-        level = np.repeat(np.repeat(level, view.scale_y, axis=0), view.scale_x, axis=1)
-        picture = heatmap.strips(level, self._look, (view.q0 * view.scale_y, view.k0 * view.scale_x))
-
-        role = label(frame.scores[:, self.layer_index, self.head_index])
-        what = f"layer {self.layer_index} head {self.head_index} {role}".rstrip()
-        out = [self._caption(what, frame.stamp.step, columns)]
-        out += self._key_axis(view, margin, ticks, key)
-        for y, line in enumerate(picture):
-            first = view.q0 + y * self._look.rows_per_cell // view.scale_y
-            last = view.q0 + ((y + 1) * self._look.rows_per_cell - 1) // view.scale_y
-            out.append(Strip.join([self._query_label(first, min(last, view.q1 - 1), digits, margin, query), line]))
-        out.append(self._read_out(weights, view, tokens, columns))
-        return out
-
-    def _key_axis(self, view: View, margin: int, ticks: bool, key: int) -> list[Strip]:
-        """Indices every ten keys, and every key's first cell."""
-        cells: list[Part] = [(" " * margin, TEXT_STYLE)]
-        for k in range(view.k0, view.k1):
-            style = ACCENT_BOLD if k == key else MUTED_STYLE
-            cells.append((set_cell_size(_first_cell(self._labels[k]), view.scale_x), style))
-        if not ticks:
-            return [strip(cells)]
-        length = (view.k1 - view.k0) * view.scale_x
-        line = [" "] * length
-        for k in range(-(-view.k0 // 10) * 10, view.k1, 10):
-            at = (k - view.k0) * view.scale_x
-            if at + len(str(k)) <= length:
-                line[at : at + len(str(k))] = str(k)
-        return [strip([(" " * margin + "".join(line), FAINT_STYLE)]), strip(cells)]
-
-    def _query_label(self, first: int, last: int, digits: int, margin: int, query: int) -> Strip:
-        parts: list[Part] = [(f"{first:>{digits}} ", ACCENT_BOLD if first <= query <= last else FAINT_STYLE)]
-        for q in range(first, last + 1):
-            style = ACCENT_BOLD if q == query else MUTED_STYLE
-            parts += [(_first_cell(self._labels[q]), style)]
-        return strip(parts).adjust_cell_length(margin, TEXT_STYLE)
-
-    def _read_out(self, weights: np.ndarray, view: View, tokens: int, columns: int) -> Strip:
-        """`q 41 ⏎ → k 40 ':' p=.731 #1/42`, and which part of the map is on screen if not all of it."""
-        query, key = self.cursor or (0, 0)
-        row = np.nan_to_num(weights[query, : query + 1])
-        value = float(row[key])
-        rank = 1 + int((row > value).sum())
-        text = f"q {query} {fmt.quoted(self._labels[query])} → k {key} {fmt.quoted(self._labels[key])}"
-        parts: list[Part] = [
-            (text, TEXT_STYLE),
-            (f" p={fmt.share(value)}", BRIGHT_STYLE),
-            (f" #{rank}/{query + 1}", MUTED_STYLE),
-        ]
-        if view.q1 - view.q0 < tokens or view.k1 - view.k0 < tokens:
-            here = f"  part: q {view.q0}–{view.q1 - 1} k {view.k0}–{view.k1 - 1} of {tokens}"
-            room = columns - width(parts)
-            parts += [(text, FAINT_STYLE) for text in (here, f"  part of {tokens}", " part") if len(text) <= room][:1]
-        return strip(parts)
-
-
-def _first_cell(label: str) -> str:
-    """One cell that stands for a token on an axis."""
-    return label[0] if label and cell_len(label[0]) == 1 else "□"
+        if self.whole or map_view.fits(tokens, plan.room):
+            view = map_view.whole(tokens, plan.room)
+        else:
+            view = map_view.part(self.cursor, self._corner, tokens, plan.room)
+            self._corner = int(view.queries[0]), int(view.keys[0])
+        self._place, self._view = plan, view
+        drawn = Drawn(weights, self._labels, self._cells, view, self.cursor, self.has_focus, self.norm, self._look)
+        much = [] if view.whole(tokens) and not view.coarse() else say.how_much(tokens, view.coarse())
+        said = self._caption(frame).of_map(what, much, plan.captions, columns)
+        return [*said, *attention_map.draw(drawn, plan, columns)]

@@ -84,6 +84,11 @@ def size(n_bytes: int | None) -> str:
     return f"{mega:.0f} MB" if mega < 1000 else f"{mega / 1024:.1f} GB"
 
 
+def size_of(n_bytes: int, total: int | None) -> str:
+    """Memory and how much there is, in one unit: 3.2/22.4 GB."""
+    return size(n_bytes) if total is None else f"{n_bytes / 2**30:.1f}/{total / 2**30:.1f} GB"
+
+
 def learning_rate(value: float | None) -> str:
     """1.00e-03: always the same width."""
     return UNKNOWN if value is None else f"{value:.2e}"

@@ -100,17 +100,17 @@ class HeadTable(Lines, can_focus=True):
 
     DEFAULT_CSS = "HeadTable { height: 1fr; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "sort('previous')", "by previous", show=False),
-        Binding("i", "sort('induction')", "by induction", show=False),
-        Binding("s", "sort('sink')", "by sink", show=False),
-        Binding("e", "sort('entropy')", "by entropy", show=False),
-        Binding("l", "sort('layer')", "by layer", show=False),
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home", "edge(0)", "first", show=False),
-        Binding("end", "edge(-1)", "last", show=False),
+        Binding("p", "sort('previous')", "sort by previous; again: reversed", show=False, id="gallery.by-previous"),
+        Binding("i", "sort('induction')", "sort by induction", show=False, id="gallery.by-induction"),
+        Binding("s", "sort('sink')", "sort by sink", show=False, id="gallery.by-sink"),
+        Binding("e", "sort('entropy')", "sort by entropy", show=False, id="gallery.by-entropy"),
+        Binding("l", "sort('layer')", "sort by layer", show=False, id="gallery.by-layer"),
+        Binding("up", "move(-1)", "head above", show=False, id="gallery.up"),
+        Binding("down", "move(1)", "head below", show=False, id="gallery.down"),
+        Binding("pageup", "page(-1)", "page up", show=False, id="gallery.page-up"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="gallery.page-down"),
+        Binding("home", "edge(0)", "first head", show=False, id="gallery.first"),
+        Binding("end", "edge(-1)", "last head", show=False, id="gallery.last"),
     ]
 
     selected: reactive[Head | None] = reactive(None, repaint=False)

@@ -2,72 +2,117 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from textual import events
 
+from minigpt_tui.keymap import label
 from minigpt_tui.widgets.lines import Lines, Part, strip, width
 from minigpt_tui.widgets.palette import ACCENT_STYLE, MUTED_STYLE, TEXT_STYLE
 
+GREETING_SECONDS = 30.0
+"""How long somebody who opens the app for the first time is told the three keys that matter, unless one is pressed."""
+BINDING_ID = re.compile(r"[a-z]+\.[a-z0-9-]+")
+
 
 class Hint(NamedTuple):
-    """A key, what it does, and the action a click runs; rank 0 leaves last."""
+    """Keys, what they do, and the action a click runs; rank 0 leaves last.
+
+    In `key` the ids of bindings stand for their keys, whatever the user has made of them; a hint whose bindings do not
+    work at the moment is not shown.
+    """
 
     rank: int
     key: str
     label: str
     action: str = ""
 
+    def keys(self, active: Mapping[str, str]) -> str:
+        """The keys as shown, or nothing if one of them does not work. `active` is the key of each binding that does."""
+        if not active.keys() >= {*BINDING_ID.findall(self.key)}:
+            return ""
+        return BINDING_ID.sub(lambda found: active[found[0]], self.key)
+
 
 PROMPT = (
     Hint(1, "⏎", "send"),
     Hint(4, "^j", "new line"),
     Hint(2, "esc", "stop, leave"),
-    Hint(5, "↑↓", "history"),
-    Hint(3, "/help", "settings"),
+    Hint(5, "↑ ↓", "history"),
+    Hint(3, "prompt.settings", "settings"),
 )
 TIMELINE = (
-    Hint(2, "← →", "frame"),
-    Hint(4, "pgup pgdn", "ten"),
-    Hint(5, "home end", "first, last"),
-    Hint(3, "space", "play, stop"),
-    Hint(1, "esc", "live", "screen.present"),
+    Hint(2, "timeline.back timeline.on", "frame"),
+    Hint(4, "timeline.far-back timeline.far-on", "ten"),
+    Hint(5, "timeline.first timeline.newest", "first, last"),
+    Hint(3, "timeline.play", "play, stop"),
+    Hint(1, "timeline.live", "live", "screen.present"),
 )
 PANES = {
-    "loss": (Hint(7, "[ ]", "zoom"), Hint(8, "← →", "pan"), Hint(9, "y", "log"), Hint(9, "l", "n-grams")),
-    "attention": (
-        Hint(6, "< >", "layer"),
-        Hint(7, ", .", "head"),
-        Hint(8, "a", "all heads"),
-        Hint(9, "↑↓←→", "cursor"),
+    "loss": (
+        Hint(7, "chart.zoom-out chart.zoom-in", "zoom"),
+        Hint(8, "chart.earlier chart.later", "pan"),
+        Hint(8, "chart.cursor-left chart.cursor-right", "cursor"),
+        Hint(9, "chart.log", "log"),
+        Hint(9, "chart.axis", "axis"),
+        Hint(9, "chart.smoother chart.rougher", "smooth"),
+        Hint(9, "chart.overlays", "runs"),
+        Hint(9, "chart.ladder", "n-grams"),
     ),
-    "lens": (Hint(6, "↑↓", "position"), Hint(7, "< >", "layer"), Hint(8, ", .", "head")),
-    "samples": (Hint(6, "r", "again"), Hint(7, "R", "new seed"), Hint(8, "c", "copy")),
+    "attention": (
+        Hint(6, "attention.previous-layer attention.next-layer", "layer"),
+        Hint(7, "attention.previous-head attention.next-head", "head"),
+        Hint(8, "attention.mode", "all heads"),
+        Hint(9, "attention.up attention.down attention.left attention.right", "cursor"),
+    ),
+    "lens": (
+        Hint(6, "lens.earlier lens.later", "position"),
+        Hint(7, "lens.previous-layer lens.next-layer", "layer"),
+        Hint(8, "lens.previous-head lens.next-head", "head"),
+    ),
+    "samples": (
+        Hint(5, "samples.older samples.newer", "answer"),
+        Hint(6, "talk.again", "again", "screen.again(True)"),
+        Hint(7, "talk.new-seed", "new seed", "screen.again(False)"),
+        Hint(8, "talk.copy", "copy", "screen.copy"),
+        Hint(8, "samples.versus", "versus"),
+        Hint(9, "samples.tint", "tint"),
+    ),
 }
+GREETING = (
+    Hint(0, "talk.prompt", "talk to it", "screen.prompt"),
+    Hint(1, "app.help", "all keys", "screen.help"),
+    Hint(2, "app.leave", "saves and quits", "app.quit"),
+)
 
 
 def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hint]:
     """The keys for what has the focus; steering only where there is something to steer. `past`: one looks back."""
-    ends = [Hint(1, "?", "help", "screen.help"), Hint(0, "q", "quit", "app.quit")]
+    ends = [Hint(1, "app.help", "help", "screen.help"), Hint(0, "app.leave", "quit", "app.quit")]
     if focus == "prompt":
-        return [*PROMPT, Hint(6, "^p", "commands", "app.command_palette"), Hint(0, "^q", "quit", "app.quit")]
+        commands = Hint(6, "app.commands", "commands", "app.command_palette")
+        return [*PROMPT, commands, Hint(0, "app.quit", "quit", "app.quit")]
+    panes = Hint(6, "pane.loss–pane.lens", "panes")
     if focus == "timeline":
-        return [*TIMELINE, Hint(6, "1-5", "panes"), *ends]
+        return [*TIMELINE, panes, *ends]
     steer: list[Hint] = []
     if trains:
         steer = [
-            Hint(3, "space", "resume" if paused else "pause", "screen.pause"),
-            *([Hint(4, "n", "one step", "screen.step")] if paused else []),
-            Hint(5, "s", "save", "screen.save"),
+            Hint(3, "run.pause", "resume" if paused else "pause", "screen.pause"),
+            *([Hint(4, "run.step", "one step", "screen.step")] if paused else []),
+            Hint(5, "run.save", "save", "screen.save"),
         ]
     return [
-        Hint(2, "i", "prompt", "screen.prompt"),
+        Hint(2, "talk.prompt", "prompt", "screen.prompt"),
         *steer,
         *PANES.get(focus, ()),
-        Hint(6, "1-5", "panes"),
-        Hint(6, "t", "live" if past else "look back", "screen.travel"),
-        Hint(9, "g", "heads", "screen.gallery"),
-        Hint(10, "f", "maximise", "screen.maximise"),
+        panes,
+        Hint(6, "run.travel", "live" if past else "look back", "screen.travel"),
+        Hint(9, "run.gallery", "heads", "screen.gallery"),
+        Hint(10, "pane.maximise", "maximise", "screen.maximise"),
         *ends,
     ]
 
@@ -78,28 +123,57 @@ class KeyHints(Lines):
     def __init__(self) -> None:
         super().__init__(id="hints")
         self._hints: list[Hint] = []
+        self._greets = False
         self._targets: list[tuple[int, int, str]] = []
 
     def update(self, found: list[Hint]) -> None:
         self._hints = found
         self._paint()
 
+    def greet(self) -> None:
+        """Begin with the three keys that matter, until `greeted` or for half a minute."""
+        self._greets = True
+
+    def greeted(self) -> None:
+        """Somebody has pressed a key, or has had the time to."""
+        if self._greets:
+            self._greets = False
+            self._paint()
+
+    def on_mount(self) -> None:
+        if self._greets:
+            self.set_timer(GREETING_SECONDS, self.greeted)
+
     def on_resize(self) -> None:
         self._paint()
 
+    def _active(self) -> dict[str, str]:
+        """The first key of each binding that works now, as it is shown."""
+        active: dict[str, str] = {}
+        for key, (_, binding, enabled, _) in self.screen.active_bindings.items():
+            if binding.id and enabled:
+                active.setdefault(binding.id, label(key))
+        return active
+
     def _paint(self) -> None:
+        active = self._active()
+        found = [
+            hint._replace(key=keys)
+            for hint in (GREETING if self._greets else self._hints)
+            if (keys := hint.keys(active))
+        ]
         columns = self.size.width - 1
         chosen: set[int] = set()
         used = 0
-        for index in sorted(range(len(self._hints)), key=lambda i: self._hints[i].rank):
-            need = len(self._hints[index].key) + len(self._hints[index].label) + 3
+        for index in sorted(range(len(found)), key=lambda i: found[i].rank):
+            need = cell_len(found[index].key) + cell_len(found[index].label) + 3
             if used + need <= columns:
                 chosen.add(index)
                 used += need
         line: list[Part] = [(" ", TEXT_STYLE)]
         self._targets = []
         for index in sorted(chosen):
-            hint = self._hints[index]
+            hint = found[index]
             start = width(line)
             line += [(hint.key, ACCENT_STYLE), (f" {hint.label}  ", MUTED_STYLE)]
             self._targets.append((start, width(line), hint.action))

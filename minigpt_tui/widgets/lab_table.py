@@ -62,10 +62,10 @@ class LabTable(Lines, can_focus=True):
     """Asks nothing: `update` brings the standings, keys choose one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
-        Binding("home", "edge(0)", "first", show=False),
-        Binding("end", "edge(-1)", "last", show=False),
+        Binding("up", "move(-1)", "variant above", show=False, id="lab.up"),
+        Binding("down", "move(1)", "variant below", show=False, id="lab.down"),
+        Binding("home", "edge(0)", "first variant", show=False, id="lab.first"),
+        Binding("end", "edge(-1)", "last variant", show=False, id="lab.last"),
     ]
     selected: reactive[int] = reactive(0, repaint=False)
     """The number of the variant under the cursor."""

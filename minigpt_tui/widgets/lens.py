@@ -135,12 +135,12 @@ class LensPane(Lines, can_focus=True):
     """Follows the attention cursor; its keys move that."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,left", "screen.query(-1)", "earlier position", show=False),
-        Binding("down,right", "screen.query(1)", "later position", show=False),
-        Binding("less_than_sign", "screen.head('layer', -1)", "previous layer", show=False),
-        Binding("greater_than_sign", "screen.head('layer', 1)", "next layer", show=False),
-        Binding("comma", "screen.head('head', -1)", "previous head", show=False),
-        Binding("full_stop", "screen.head('head', 1)", "next head", show=False),
+        Binding("up,left", "screen.query(-1)", "earlier position", show=False, id="lens.earlier"),
+        Binding("down,right", "screen.query(1)", "later position", show=False, id="lens.later"),
+        Binding("less_than_sign", "screen.head('layer', -1)", "previous layer", show=False, id="lens.previous-layer"),
+        Binding("greater_than_sign", "screen.head('layer', 1)", "next layer", show=False, id="lens.next-layer"),
+        Binding("comma", "screen.head('head', -1)", "previous head", show=False, id="lens.previous-head"),
+        Binding("full_stop", "screen.head('head', 1)", "next head", show=False, id="lens.next-head"),
     ]
 
     def __init__(self) -> None:

@@ -58,9 +58,12 @@ class Lines(Widget):
         """Put these rows on the screen; a row equal to the one already there costs nothing."""
         before, self._rows = self._rows, list(rows)
         pairs = enumerate(zip_longest(before, self._rows, fillvalue=Strip([])))
-        if changed := [_difference(old, new, y, self.size.width) for y, (old, new) in pairs if old != new]:
+        columns = self.size.width
+        if changed := [_difference(old, new, y, columns) for y, (old, new) in pairs if old != new]:
             self.refresh(*changed)
 
     def render_line(self, y: int) -> Strip:
-        line = self._rows[y] if y < len(self._rows) else Strip([])
-        return line.crop(0, self.size.width).adjust_cell_length(self.size.width, self.visual_style.rich_style)
+        line, width = self._rows[y] if y < len(self._rows) else Strip([]), self.size.width
+        if line.cell_length == width:  # the usual row: Textual works a size and a style out anew at each asking
+            return line
+        return line.crop(0, width).adjust_cell_length(width, self.visual_style.rich_style)

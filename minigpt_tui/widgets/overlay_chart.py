@@ -39,8 +39,14 @@ class OverlayChart(Lines):
 
     DEFAULT_CSS = "OverlayChart { height: 1fr; width: 1fr; }"
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = LOSS, waiting: str = WAITING) -> None:
+        """
+        Args:
+            title: what the curves are; differences have a title of their own.
+            waiting: a sentence for when there is no point yet.
+        """
         super().__init__(id="overlay")
+        self.title, self._waiting = title, waiting
         self.log_y = False
         self._signed = False
         self._lines: Sequence[Line] = ()
@@ -70,9 +76,9 @@ class OverlayChart(Lines):
         drawn = [(line, *self._points(line.curve)) for line in self._lines]
         drawn = [(line, x, y) for line, x, y in drawn if len(x)]
         if not drawn or columns < 16 or rows < 4:
-            self.show(message(TOO_SMALL if drawn else WAITING, FAINT_STYLE, columns))
+            self.show(message(TOO_SMALL if drawn else self._waiting, FAINT_STYLE, columns))
             return
-        title = f" {DIFFERENCE if self._signed else LOSS}{', log scale' if self.log_y else ''}"
+        title = f" {DIFFERENCE if self._signed else self.title}{', log scale' if self.log_y else ''}"
         self.show([strip([(cut(title, columns), MUTED_STYLE)]), *self._plot(columns, rows - 1, drawn)])
 
     def _plot(self, columns: int, rows: int, drawn: list[tuple[Line, np.ndarray, np.ndarray]]) -> list[Strip]:
@@ -88,7 +94,7 @@ class OverlayChart(Lines):
             draw(x.tolist(), y.tolist(), color=rgb(line.colour), marker=marker)
         plot.xticks(*step_labels(left, right, columns, rows))
         plot.yticks(*self._labels(bottom, top, rows))
-        return built(plot, self.app.console)[1]
+        return built(plot)
 
     def _labels(self, bottom: float, top: float, rows: int) -> Labels:
         if not (self.log_y and self._signed):

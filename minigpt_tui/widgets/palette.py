@@ -1,4 +1,4 @@
-"""The app's colours: one calm dark theme with one accent.
+"""The app's colours: one calm dark theme with one accent. `light.py` says what each becomes on a light background.
 
 Every value is exactly a colour of the xterm 256 palette, so that what most SSH users see is what was designed.
 """
@@ -19,7 +19,7 @@ ACCENT = "#5fd7af"  # 79: the loss, the focus, the running state; nothing else
 SECOND = "#ffaf5f"  # 215: validation
 RAW = "#4e4e4e"  # 239: the raw loss behind the smoothed one
 WARN = "#ffd787"  # 222
-BAD = "#ff8787"  # 210
+BAD = "#ff5f5f"  # 203
 
 TEXT_STYLE = Style(color=TEXT, bgcolor=BACKGROUND)
 BRIGHT_STYLE = Style(color=BRIGHT, bold=True, bgcolor=BACKGROUND)
@@ -30,6 +30,31 @@ ACCENT_BOLD = Style(color=ACCENT, bold=True, bgcolor=BACKGROUND)
 SECOND_STYLE = Style(color=SECOND, bgcolor=BACKGROUND)
 WARN_STYLE = Style(color=WARN, bgcolor=BACKGROUND)
 BAD_STYLE = Style(color=BAD, bold=True, bgcolor=BACKGROUND)
+
+
+def variables(
+    *, line: str, faint: str, muted: str, bright: str, accent: str, background: str, selection: str
+) -> dict[str, str]:
+    """What `app.tcss` and Textual's own widgets ask of a theme besides its main colours."""
+    return {
+        "line": line,
+        "faint": faint,
+        "muted": muted,
+        "bright": bright,
+        "border": accent,
+        "border-blurred": line,
+        "scrollbar": line,
+        "scrollbar-hover": faint,
+        "scrollbar-active": accent,
+        "scrollbar-background": background,
+        "scrollbar-background-hover": background,
+        "scrollbar-background-active": background,
+        "scrollbar-corner-color": background,
+        "block-cursor-background": accent,
+        "block-cursor-foreground": background,
+        "input-selection-background": selection,
+    }
+
 
 THEME = Theme(
     name="minigpt",
@@ -45,22 +70,7 @@ THEME = Theme(
     panel=RAISED,
     dark=True,
     text_alpha=1.0,
-    variables={
-        "line": LINE,
-        "faint": FAINT,
-        "muted": MUTED,
-        "bright": BRIGHT,
-        "border": ACCENT,
-        "border-blurred": LINE,
-        "scrollbar": LINE,
-        "scrollbar-hover": FAINT,
-        "scrollbar-active": ACCENT,
-        "scrollbar-background": BACKGROUND,
-        "scrollbar-background-hover": BACKGROUND,
-        "scrollbar-background-active": BACKGROUND,
-        "scrollbar-corner-color": BACKGROUND,
-        "block-cursor-background": ACCENT,
-        "block-cursor-foreground": BACKGROUND,
-        "input-selection-background": "#444444",
-    },
+    variables=variables(
+        line=LINE, faint=FAINT, muted=MUTED, bright=BRIGHT, accent=ACCENT, background=BACKGROUND, selection="#444444"
+    ),
 )

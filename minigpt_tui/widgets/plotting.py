@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
 from textual.color import Color
 from textual.strip import Strip
 
+from minigpt_tui.widgets.chart_axes import Labels
+from minigpt_tui.widgets.chart_axes import labels as axis_labels
 from minigpt_tui.widgets.palette import BACKGROUND, MUTED
-from minigpt_tui.widgets.ticks import log_ticks, nice_ticks
+from minigpt_tui.widgets.ticks import log_ticks, nice_size, nice_ticks
 
 if TYPE_CHECKING:
     from textual_plotext.plot import Plot
 
 TOO_SMALL = "no room for a chart"
-
-Labels = tuple[list[float], list[str]]
-"""Where an axis has its marks, on the scale that is drawn, and what they say."""
+AXIS_ROWS = 6
+"""A chart with fewer rows has no x axis."""
 
 
 def new_plot(columns: int, rows: int) -> Plot:
@@ -33,7 +37,7 @@ def new_plot(columns: int, rows: int) -> Plot:
     plot.canvas_color(rgb(BACKGROUND))
     plot.axes_color(rgb(BACKGROUND))
     plot.ticks_color(rgb(MUTED))
-    plot.xaxes(rows >= 6, False)
+    plot.xaxes(rows >= AXIS_ROWS, False)
     plot.yaxes(True, False)
     return plot
 
@@ -44,11 +48,15 @@ def limits(values: np.ndarray) -> tuple[float, float]:
     return (bottom - 0.05, top + 0.05) if top - bottom < 1e-6 else (bottom, top)
 
 
+def round_limits(bottom: float, top: float, n: int) -> tuple[float, float]:
+    """The nearest round bounds outside these, at about `n` to the axis: they seldom move while a run goes on."""
+    size = nice_size((top - bottom) / n)
+    return math.floor(bottom / size + 1e-9) * size, math.ceil(top / size - 1e-9) * size
+
+
 def step_labels(left: float, right: float, columns: int, rows: int) -> Labels:
     """For an axis of steps; none where there are few rows."""
-    steps = nice_ticks(left, right, max(2, columns // 14)) if rows >= 6 else []
-    names = [f"{step / 1000:g}k" if step >= 1000 else f"{step:g}" for step in steps]
-    return steps, [*names[:-1], *(f"{name} step" for name in names[-1:])]
+    return axis_labels("step", left, right, columns) if rows >= AXIS_ROWS else ([], [])
 
 
 def loss_labels(bottom: float, top: float, rows: int, log: bool, signed: bool = False) -> Labels:
@@ -57,15 +65,36 @@ def loss_labels(bottom: float, top: float, rows: int, log: bool, signed: bool = 
         ticks = log_ticks(10**bottom, 10**top, max(2, rows // 2))
         return [math.log10(tick) for tick in ticks], [f"{tick:.4g}" for tick in ticks]
     ticks = nice_ticks(bottom, top, max(2, rows // 3))
+    if max(abs(bottom), abs(top)) >= 1e4:
+        return ticks, [f"{tick:.3g}" for tick in ticks]
     digits = 1 if len(ticks) < 2 else max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     return ticks, [f"{tick:{'+' if signed and tick else ''}.{digits}f}" for tick in ticks]
 
 
-def built(plot: Plot, console: Console) -> tuple[list[Text], list[Strip]]:
-    """The figure line by line, as text and as strips."""
-    lines = list(Text.from_ansi(plot.build()).split())
-    return lines, [Strip(list(line.render(console))) for line in lines]
+def built(plot: Plot) -> list[Strip]:
+    """The figure line by line, taken from the cells that plotext has filled: its text would have to be parsed again."""
+    figure: Any = plot  # textual-plotext types what users of plotext need, and no cells
+    figure._set_sizes()
+    figure._build_matrix()
+    matrix = figure.monitor.matrix
+    return [_strip(*row) for row in zip(reversed(matrix.marker), reversed(matrix.fullground), strict=True)]
 
 
+def _strip(characters: list[str], colours: list[object]) -> Strip:
+    segments, start = [], 0
+    for colour, run in groupby(colours):
+        end = start + len(list(run))
+        segments.append(Segment("".join(characters[start:end]), _style(colour)))
+        start = end
+    return Strip(segments, len(characters))
+
+
+@lru_cache(64)
+def _style(colour: object) -> Style:
+    """A colour of plotext's, which is a name where nothing was drawn, on the app's background."""
+    return Style(color=RichColor.from_rgb(*colour) if isinstance(colour, tuple) else None, bgcolor=BACKGROUND)
+
+
+@lru_cache(64)
 def rgb(colour: str) -> tuple[int, int, int]:
     return Color.parse(colour).rgb

@@ -1,26 +1,52 @@
-"""The prompt box: Enter sends, ctrl+j breaks the line, up and down bring back earlier prompts."""
+"""The prompt box: Enter sends, ctrl+j breaks the line, up and down bring back earlier prompts.
+
+Its title is the settings of the next answers: ctrl+t, or a click on it, lets the arrow keys change them.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import TextArea
 
 from minigpt_core.config import SampleConfig
+from minigpt_tui.prompt_history import PromptHistory
 from minigpt_tui.safetext import safe
-from minigpt_tui.widgets.slash import summary
+from minigpt_tui.widgets import slash
+from minigpt_tui.widgets.lines import cut
+from minigpt_tui.widgets.settings_editor import SEPARATOR, SettingsEditor, shown
 
 PLACEHOLDER = "type a prompt, Enter sends; /help for settings"
-MAX_HISTORY = 200
 MAX_BURST = 256
 """Keys that may be on their way through the prompt and the screen at once."""
+CLOSE_SECONDS = 0.5
+"""How long leaving waits for a slow disk to take the last prompts."""
+FRAME = 6
+"""Cells of the title's row that are no title."""
+MAX_LEAD = 40
+"""Cells that the title begins with, at most."""
+EDITING = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
+"""Keys that choose a field of the settings, and that change it."""
 
 
 class Prompt(TextArea):
-    """Says what was typed and leaves what happens next to the screen."""
+    """Says what was typed and leaves what happens next to the screen.
+
+    Attributes:
+        prompts: earlier ones; one that keeps them across runs may take its place before the prompt is mounted.
+        names: whom one may talk to, for tab.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+t", "settings", "change the settings", show=False, id="prompt.settings"),
+    ]
 
     class Submitted(Message):
         def __init__(self, text: str) -> None:
@@ -30,40 +56,144 @@ class Prompt(TextArea):
     class Escaped(Message):
         """Escape was pressed: stop the answer, or leave the prompt."""
 
+    class SettingsChanged(Message):
+        """The settings have been changed with the arrow keys."""
+
+        def __init__(self, config: SampleConfig) -> None:
+            super().__init__()
+            self.config = config
+
+    class Ambiguous(Message):
+        """Tab found several ways to complete a command."""
+
+        def __init__(self, candidates: list[str]) -> None:
+            super().__init__()
+            self.candidates = candidates
+
     def __init__(self) -> None:
         super().__init__(id="prompt", show_line_numbers=False, highlight_cursor_line=False, placeholder=PLACEHOLDER)
-        self._history: list[str] = []
+        self.prompts = PromptHistory()
+        self.names: Callable[[], tuple[str, ...]] = tuple
         self._recall = 0
         """How far back in the history; 0 is the text being typed."""
         self._draft = ""
+        self._settings = SettingsEditor(SampleConfig())
+        self._lead = "prompt"
+        self._offered: list[str] = []
+        """What tab has found, among which it goes round."""
+        self._fields: list[tuple[int, int, int | None]] = []
+        """Where each setting stands in the title: its first cell, the cell after it, its number."""
         self.cursor_blink = False  # every blink is a repaint
         self.received: deque[events.Key] = deque(maxlen=MAX_BURST)
         """The newest keys that came here, so that the screen, which gets them next, can tell strays."""
 
-    def show_settings(self, config: SampleConfig) -> None:
-        self.border_title = Content.assemble("prompt ", (summary(config), "dim"))
+    def on_mount(self) -> None:
+        self.prompts.start()
+
+    def on_unmount(self) -> None:
+        self.prompts.close(CLOSE_SECONDS)
+
+    def begin(self, text: str) -> None:
+        """Begin with this text; what was being typed is the newest of the history."""
+        if self.text.strip() and self.text != text:
+            self.prompts.add(self.text)
+        self._recall, self._draft = 0, ""
+        self._put(text)
+
+    # --- settings ---
+
+    def show_settings(self, config: SampleConfig, lead: str = "prompt") -> None:
+        """Show the settings of the next answers in the title, after `lead`."""
+        self._settings.config, self._lead = config, safe(lead, newlines=False)
+        self._entitle()
+
+    def on_resize(self) -> None:
+        self._entitle()
+
+    def on_blur(self) -> None:
+        self._edit(None)
+
+    def action_settings(self) -> None:
+        """Change the settings, or go back to the text."""
+        self._edit(0 if self._settings.chosen is None else None)
+
+    def _edit(self, field: int | None) -> None:
+        if self._settings.chosen != field:
+            self._settings.chosen = field
+            self._entitle()
+
+    def _entitle(self) -> None:
+        """The title: what is typed here, and as many of the settings as there is room for."""
+        chosen = self._settings.chosen
+        lead = "" if chosen is not None else cut(self._lead, MAX_LEAD)
+        room = max(0, self.size.width + self.gutter.width - FRAME)
+        parts: list[str | tuple[str, str]] = [lead] if lead else []
+        used = cell_len(lead)
+        left = room - used - len(SEPARATOR) * bool(lead) if self.size.width else None
+        self._fields = []
+        for number, text in shown(self._settings.config, chosen, left):
+            if parts:
+                parts.append((SEPARATOR, "dim"))
+                used += len(SEPARATOR)
+            parts.append((text, "dim" if chosen is None or number != chosen else "reverse"))
+            self._fields.append((used, used + cell_len(text), number))
+            used += cell_len(text)
+        self.border_title = Content.assemble(*parts)
+
+    def _edited(self, key: str) -> bool:
+        """Whether a key was for the settings; any other but Enter and escape goes on as text."""
+        if self._settings.chosen is None:
+            return False
+        if key in EDITING:
+            choose, change = EDITING[key]
+            if choose:
+                self._settings.choose(choose)
+            elif self._settings.change(change):
+                self.post_message(self.SettingsChanged(self._settings.config))
+            self._entitle()
+            return True
+        self._edit(None)
+        return key in ("enter", "escape")
+
+    async def _on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.y < self.gutter.top:  # the title
+            event.stop()
+            event.prevent_default()
+            self.focus()
+            x = event.x - FRAME // 2
+            hit = next((n for start, end, n in self._fields if start <= x < end and n is not None), 0)
+            self._edit(hit)
+            return
+        self._edit(None)
+        await super()._on_mouse_down(event)
+
+    # --- keys ---
 
     async def _on_key(self, event: events.Key) -> None:
         self.received.append(event)
-        if event.key == "enter":
-            event.stop()
-            event.prevent_default()
-            self._submit()
-        elif event.key in ("ctrl+j", "newline", "shift+enter"):
-            event.stop()
-            event.prevent_default()
-            self.insert("\n")
-        elif event.key == "escape":
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Escaped())
-        elif (event.key == "up" and self.cursor_at_first_line and self._step(1)) or (
-            event.key == "down" and self.cursor_at_last_line and self._step(-1)
-        ):
+        if self._edited(event.key) or self._takes(event.key):
             event.stop()
             event.prevent_default()
         else:
             await super()._on_key(event)
+
+    def _takes(self, key: str) -> bool:
+        """Do what a key means here; False if it is text, or the business of others."""
+        if key == "enter":
+            self._submit()
+        elif key in ("ctrl+j", "newline", "shift+enter"):
+            self.insert("\n")
+        elif key == "escape":
+            self.post_message(self.Escaped())
+        elif key == "tab":
+            return self._complete()
+        elif key == "up" and self.cursor_at_first_line:
+            return self._step(1)
+        elif key == "down" and self.cursor_at_last_line:
+            return self._step(-1)
+        else:
+            return False
+        return True
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Pasted text is as untrusted as any: what could steer the terminal is made visible first."""
@@ -74,20 +204,47 @@ class Prompt(TextArea):
         text = self.text
         if not text.strip():
             return
-        if not self._history or self._history[-1] != text:
-            self._history = [*self._history, text][-MAX_HISTORY:]
+        self.prompts.add(text)
         self._recall, self._draft = 0, ""
         self.text = ""
         self.post_message(self.Submitted(text))
 
+    def _put(self, text: str) -> None:
+        self.text = text
+        self.move_cursor(self.document.end)
+        self.update_suggestion()
+
     def _step(self, by: int) -> bool:
         """Show an older (+1) or newer (-1) prompt; False where there is none."""
         wanted = self._recall + by
-        if not 0 <= wanted <= len(self._history):
+        if not 0 <= wanted <= len(self.prompts):
             return False
         if self._recall == 0:
             self._draft = self.text
         self._recall = wanted
-        self.text = self._draft if wanted == 0 else self._history[-wanted]
-        self.move_cursor(self.document.end)
+        self._put(self.prompts.back(wanted) if wanted else self._draft)
         return True
+
+    def _complete(self) -> bool:
+        """Complete the command that is being typed; False where there is none, and tab leaves the prompt."""
+        if not slash.is_command(self.text) or "\n" in self.text:
+            return False
+        if self.text in self._offered:
+            self._put(self._offered[(self._offered.index(self.text) + 1) % len(self._offered)])
+            return True
+        candidates = slash.complete(self.text, self.names())
+        begins = slash.common(candidates) if candidates else ""
+        if len(begins) > len(self.text) or len(candidates) == 1:
+            self._put(begins)
+        elif candidates:
+            self._put(candidates[0])
+        self._offered = candidates if len(candidates) > 1 else []
+        if self._offered:
+            self.post_message(self.Ambiguous(candidates))
+        return True
+
+    def update_suggestion(self) -> None:
+        """What tab would add, faint behind the cursor."""
+        typing = slash.is_command(self.text) and self.cursor_at_end_of_text
+        candidates = slash.complete(self.text, self.names()) if typing else []
+        self.suggestion = candidates[0][len(self.text) :] if candidates else ""

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from minigpt_core.frame import RecordedSample
 from minigpt_tui.safetext import safe
-from minigpt_tui.widgets.feed import Feed
+from minigpt_tui.widgets.feed import Feed, Prose
 from minigpt_tui.widgets.palette import BACKGROUND, BRIGHT, FAINT_STYLE, MUTED_STYLE, WARN_STYLE, Style
 
 NOTHING = "No sample was recorded up to this step."
@@ -24,15 +24,17 @@ class RecordedSamplePane(Feed):
         self._shown: RecordedSample | None = None
 
     def on_mount(self) -> None:
-        self.add(_block(None))
+        self._prose = Prose(_text(None), self.app.console)
+        self.add(self._prose)
 
     def update(self, sample: RecordedSample | None) -> None:
         if sample != self._shown:
             self._shown = sample
-            self.replace(0, _block(sample))
+            self._prose.text = _text(sample)
+            self.changed(self._prose)
 
 
-def _block(sample: RecordedSample | None) -> Text:
+def _text(sample: RecordedSample | None) -> Text:
     if sample is None:
         return Text(NOTHING, FAINT_STYLE)
     return Text.assemble(

@@ -24,8 +24,11 @@ def bars(values: np.ndarray, columns: int) -> str:
     """
     if columns <= 0 or not len(values):
         return ""
-    groups = np.array_split(values, columns) if len(values) > columns else list(values[:, None])
-    means = np.array([group[np.isfinite(group)].mean() if np.isfinite(group).any() else np.nan for group in groups])
+    finite = np.isfinite(values)
+    starts = np.arange(min(columns, len(values))) * len(values) // min(columns, len(values))
+    counts = np.add.reduceat(finite.astype(float), starts)
+    sums = np.add.reduceat(np.where(finite, values, 0.0), starts)
+    means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
     seen = np.isfinite(means)
     if not seen.any():
         return " " * len(means)

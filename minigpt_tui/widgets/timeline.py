@@ -35,14 +35,14 @@ class Timeline(Lines, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "one frame back", show=False),
-        Binding("right", "move(1)", "one frame on", show=False),
-        Binding("pageup", "move(-10)", "ten frames back", show=False),
-        Binding("pagedown", "move(10)", "ten frames on", show=False),
-        Binding("home", "seek(0)", "first frame", show=False),
-        Binding("end", "seek(-1)", "newest frame", show=False),
-        Binding("space", "play", "play", show=False),
-        Binding("escape", "screen.present", "live", show=False),
+        Binding("left", "move(-1)", "one frame back", show=False, id="timeline.back"),
+        Binding("right", "move(1)", "one frame on", show=False, id="timeline.on"),
+        Binding("pageup", "move(-10)", "ten frames back", show=False, id="timeline.far-back"),
+        Binding("pagedown", "move(10)", "ten frames on", show=False, id="timeline.far-on"),
+        Binding("home", "seek(0)", "first frame", show=False, id="timeline.first"),
+        Binding("end", "seek(-1)", "newest frame", show=False, id="timeline.newest"),
+        Binding("space", "play", "play from here, stop", show=False, id="timeline.play"),
+        Binding("escape", "screen.present", "return to the present", show=False, id="timeline.live"),
     ]
 
     class Sought(Message):

@@ -3,116 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
 
 from minigpt_core.generation import Generation
-from minigpt_core.status import Stamp
 from minigpt_tui.safetext import safe
-from minigpt_tui.widgets import format as fmt
+from minigpt_tui.widgets import tint
+from minigpt_tui.widgets.answer import Answer
+from minigpt_tui.widgets.columns import AnswerBlock, Cursor, Look
 from minigpt_tui.widgets.feed import Feed
-from minigpt_tui.widgets.palette import (
-    ACCENT_STYLE,
-    BACKGROUND,
-    BAD_STYLE,
-    BRIGHT,
-    FAINT_STYLE,
-    MUTED_STYLE,
-    WARN_STYLE,
-    Style,
-)
+from minigpt_tui.widgets.palette import FAINT_STYLE, MUTED_STYLE
 
-GENERATED_STYLE = Style(color=BRIGHT, bgcolor=BACKGROUND)
 QUEUED = "queued: waiting for the first weights"
 MAX_ANSWERS = 200
 HINT = "Press i and type: the answer comes from the weights of that moment."
-
-
-def stamp_line(stamp: Stamp, temperature: float) -> str:
-    """`step 1,234 · val 1.98 @1,000 · seed 7 · T 0.8`."""
-    parts = [f"step {stamp.step:,}"]
-    if stamp.val_loss is not None:
-        at = "" if stamp.val_step is None else f" @{stamp.val_step:,}"
-        parts.append(f"val {fmt.number(stamp.val_loss, 2)}{at}")
-    return " · ".join([*parts, f"seed {stamp.seed}", f"T {temperature:g}"])
-
-
-class Answer:
-    """One request on the screen."""
-
-    def __init__(self, generation: Generation, asked: bool = True) -> None:
-        self.generation = generation
-        self.asked = asked
-        """By a person; otherwise the app wanted to see what the model writes by now."""
-        self.samples: dict[int, str] = {}
-        self.number = -1
-        self.settled = False
-        """Nothing more will change."""
-
-    @property
-    def text(self) -> str:
-        return "\n\n".join(self.samples[n] for n in sorted(self.samples))
-
-    def take(self) -> bool:
-        """Collect what has arrived; whether the block must be drawn again."""
-        done = self.generation.done  # before taking: what arrives between the two is not lost
-        pieces = self.generation.take()
-        for piece in pieces:
-            self.samples[piece.sample] = self.samples.get(piece.sample, "") + piece.text
-        self.settled = done
-        return bool(pieces) or done
-
-    def render(self, waiting: str) -> Text:
-        """The stamp, the prompt dimmed, the answer, and what went wrong."""
-        generation = self.generation
-        block = Text(no_wrap=False)
-        mark = "✓" if self.settled else "●"
-        if generation.stamp is None:
-            block.append("○ ", FAINT_STYLE)
-            block.append("no answer" if self.settled else waiting, WARN_STYLE)
-        else:
-            block.append(f"{mark} ", FAINT_STYLE if self.settled else ACCENT_STYLE)
-            block.append(stamp_line(generation.stamp, generation.config.temperature), FAINT_STYLE)
-            if not self.asked:
-                block.append(" · by itself", FAINT_STYLE)
-        if generation.finish_reason == "cancelled":
-            block.append(" · stopped", WARN_STYLE)
-        for warning in generation.warnings:
-            block.append(f"\n! {safe(warning, newlines=False)}", WARN_STYLE)
-        block.append("\n")
-        several = len(self.samples) > 1
-        for number in sorted(self.samples) or [0]:
-            if several:
-                block.append(f"{number + 1}. ", FAINT_STYLE)
-            block.append(safe(generation.prompt), MUTED_STYLE)
-            block.append(safe(self.samples.get(number, "")), GENERATED_STYLE)
-            block.append("\n")
-        if generation.error:
-            block.append(f"! {safe(generation.error, newlines=False)}\n", BAD_STYLE)
-        return block
+UNKNOWN_TOKENS = "of this answer's tokens nothing more is known"
+NOTHING = "no answer yet"
+LABEL = 6
+"""Cells of the frame beside a text in it."""
 
 
 class Transcript(Feed):
     """Polls the answers on their way; a screen calls `poll` while `active`."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "select(-1)", "older answer", id="samples.older"),
+        Binding("down", "select(1)", "newer answer", id="samples.newer"),
+        Binding("left", "token(-1)", "token before", id="samples.left"),
+        Binding("right", "token(1)", "token after: what else it could be", id="samples.right"),
+        Binding("p", "tint", "tint by probability", id="samples.tint"),
+        Binding("v", "versus", "same prompt on the weights of now", id="samples.versus"),
+        Binding("S", "save", "save the answer to a file", id="samples.save"),
+        Binding("pageup", "page_up", "page up", id="samples.page-up"),
+        Binding("pagedown", "page_down", "page down", id="samples.page-down"),
+        Binding("home", "scroll_home", "to the top", id="samples.top"),
+        Binding("end", "follow", "to the newest, and follow", id="samples.follow"),
+    ]
+
+    class Versus(Message):
+        """Somebody wants the same prompt on the weights of now."""
+
+        def __init__(self, answer: Answer) -> None:
+            super().__init__()
+            self.answer = answer
+
+    class SaveWanted(Message):
+        """Somebody wants to keep an answer."""
+
+        def __init__(self, answer: Answer) -> None:
+            super().__init__()
+            self.answer = answer
+
     def __init__(self) -> None:
         super().__init__(id="samples", classes="pane writing")
         self.border_title = "3 samples"
-        self._answers: list[Answer] = []
         self._hinted = False
-        self._waiting = QUEUED
+        self._look = Look(waiting=QUEUED)
+        self._chosen: AnswerBlock | None = None
+        """What somebody has selected; None is the newest, whichever that is."""
+        self._marked: AnswerBlock | None = None
+        self._said = ""
+        self._captioned = Text()
 
     def on_mount(self) -> None:
-        self.add(Text.assemble((HINT, FAINT_STYLE)))
-        self._hinted = True
+        self._look = self._look._replace(mono=self.app.no_color)
+        if not self._answer_blocks:
+            self.extend([Text(HINT, FAINT_STYLE)])
+            self._hinted = True
+
+    # --- what there is ---
+
+    @property
+    def _answer_blocks(self) -> list[AnswerBlock]:
+        return [block for block in self._blocks if isinstance(block, AnswerBlock)]
+
+    @property
+    def _answers(self) -> list[Answer]:
+        return [block.answer for block in self._answer_blocks]
+
+    @property
+    def _newest(self) -> AnswerBlock | None:
+        return next((block for block in reversed(self._blocks) if isinstance(block, AnswerBlock)), None)
 
     @property
     def last(self) -> Answer | None:
-        return self._answers[-1] if self._answers else None
+        return self._newest.answer if self._newest is not None else None
 
     @property
     def last_asked(self) -> Answer | None:
         return next((answer for answer in reversed(self._answers) if answer.asked), None)
+
+    @property
+    def selected(self) -> Answer | None:
+        """What somebody has selected; of two together, the one with the cursor, or else the new one."""
+        block = self._chosen
+        if block is None:
+            return None
+        return block.answer if block.cursor is None else block.columns[block.cursor[0]].answer
 
     @property
     def active(self) -> list[Generation]:
@@ -124,10 +115,7 @@ class Transcript(Feed):
         """Those of them that nobody asked for."""
         return [answer.generation for answer in self._answers if not answer.settled and not answer.asked]
 
-    def _drop_hint(self) -> None:
-        if self._hinted:
-            self.clear()
-            self._hinted = False
+    # --- what comes ---
 
     def show_past(self, generations: Sequence[Generation]) -> None:
         """Settled answers from before the app was opened, oldest first. One without a prompt was not asked for."""
@@ -137,25 +125,170 @@ class Transcript(Feed):
 
     def follow(self, generation: Generation, asked: bool = True) -> None:
         """Show a new request and its answer as it comes."""
-        self._drop_hint()
-        answer = Answer(generation, asked)
-        answer.number = self.add(answer.render(self._waiting))
-        self._answers = [*self._answers, answer][-MAX_ANSWERS:]
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self._show(AnswerBlock(Answer(generation, asked), self._look), at_once=asked)
+
+    def compare(self, answer: Answer, generation: Generation) -> None:
+        """Show the new answer together with the old one to the same prompt."""
+        self._show(AnswerBlock(Answer(generation), self._look, old=answer), at_once=True)
 
     def note(self, text: str) -> None:
         """A line of the app's own, such as the settings."""
         self._drop_hint()
-        self.add(Text.assemble((f"{safe(text)}\n", MUTED_STYLE)))
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.extend([Text(f"{safe(text)}\n", MUTED_STYLE)])
+        self.action_follow()
 
     def poll(self, ready: bool) -> None:
         """Draw what has arrived. `ready`: whether there are weights to sample from."""
         waiting = "queued: waiting for its turn" if ready else QUEUED
-        changed = waiting != self._waiting
-        self._waiting = waiting
-        for answer in self._answers:
-            if not answer.settled:
-                had_stamp = answer.generation.stamp is not None
-                if answer.take() or (changed and not had_stamp):
-                    self.replace(answer.number, answer.render(waiting))
+        if changed := waiting != self._look.waiting:
+            self._look = self._look._replace(waiting=waiting)
+        for block in self._answer_blocks:
+            if not block.settled:
+                arrived = [answer.take() for answer in block.answers if not answer.settled]
+                if any(arrived) or (changed and block.answer.generation.stamp is None):
+                    block.look = self._look
+                    self.changed(block)
+
+    def _show(self, block: AnswerBlock, at_once: bool) -> None:
+        """Append a block. What somebody asked for comes into view; what the model writes by itself disturbs nobody."""
+        self._drop_hint()
+        answers = [n for n, each in enumerate(self._blocks) if isinstance(each, AnswerBlock)]
+        if len(answers) >= MAX_ANSWERS:
+            self._let_go(answers[-MAX_ANSWERS] + 1, self.following)
+        self.add(block)
+        if at_once:
+            self.action_follow()
+        else:
+            self._mark()
+
+    def _drop_hint(self) -> None:
+        if self._hinted:
+            self.clear()
+            self._hinted = False
+
+    # --- selecting ---
+
+    @property
+    def following(self) -> bool:
+        return self._chosen is None and super().following
+
+    def action_follow(self) -> None:
+        """The newest answer is selected again, and stays in view."""
+        self._choose(None)
+        self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def action_select(self, by: int) -> None:
+        blocks = self._answer_blocks
+        if not blocks:
+            return
+        at = blocks.index(self._chosen) if self._chosen in blocks else len(blocks) - 1
+        at = max(0, at + by)
+        if at >= len(blocks) - 1 and by > 0:
+            self.action_follow()
+        else:
+            self._choose(blocks[at])
+            self._bring_into_view(blocks[at])
+
+    def _choose(self, block: AnswerBlock | None, cursor: Cursor | None = None) -> None:
+        for each in (self._chosen, block):
+            if each is not None:
+                each.cursor = None
+        self._chosen, self._said = block, ""
+        if block is not None:
+            block.cursor = cursor
+        self._mark()
+
+    def _mark(self) -> None:
+        """Show which answer the keys work on, if they do or somebody has chosen one."""
+        if self._chosen is not None and self._index(self._chosen) is None:  # let go since
+            self._chosen = None
+        block = self._chosen
+        if block is None and self.has_focus:
+            block = self._newest
+        if block is not self._marked:
+            for each, marked in ((self._marked, False), (block, True)):
+                if each is not None:
+                    each.marked = marked
+                    self.changed(each)
+            self._marked = block
+        self._repaint()
+        self._caption()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self._mark()
+
+    def _bring_into_view(self, block: AnswerBlock, line: int | None = None) -> None:
+        """Scroll as little as need be to a block, from its top, or to one line of it."""
+        index = self._index(block)
+        if index is None or not self.size.height:
+            return
+        first = self._starts[index] + (line or 0)
+        end = first + (1 if line is not None else block.height)
+        top, height = self.scroll_offset.y, self.size.height
+        if first < top or end - first > height:
+            top = first
+        elif end > top + height:
+            top = end - height
+        self.release_anchor()
+        self.scroll_to(y=top, animate=False, immediate=True)
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        found = None if offset is None else self._at(offset.y + self.scroll_offset.y)
+        if offset is not None and found is not None:
+            block, line = found
+            if isinstance(block, AnswerBlock):
+                self._choose(block, block.cursor_at(line, offset.x))
+
+    # --- what keys do ---
+
+    def action_token(self, by: int) -> None:
+        """Move the cursor in the selected answer."""
+        block = self._chosen or self._newest
+        cursor = block.step(by) if block is not None else None
+        if block is None or cursor is None:
+            self._say(NOTHING if block is None else UNKNOWN_TOKENS)
+            return
+        self._choose(block, cursor)
+        self._bring_into_view(block, block.line_of(cursor))
+
+    def action_tint(self) -> None:
+        self._look = self._look._replace(tinted=not self._look.tinted)
+        for block in self._answer_blocks:
+            block.look = self._look
+        self._repaint()
+        self._caption()
+
+    def action_versus(self) -> None:
+        block = self._chosen or self._newest
+        if block is None:
+            self._say(NOTHING)
+        else:
+            self.post_message(self.Versus(self.selected or block.answer))
+
+    def action_save(self) -> None:
+        block = self._chosen or self._newest
+        if block is None:
+            self._say(NOTHING)
+        else:
+            self.post_message(self.SaveWanted(self.selected or block.answer))
+
+    def _say(self, text: str) -> None:
+        self._said = text
+        self._caption()
+
+    def _caption(self) -> None:
+        """In the lower border: the token under the cursor, or what is to be said, or what the colours mean."""
+        block, columns = self._chosen, max(0, self.size.width - LABEL)
+        caption = Text()
+        if block is not None and block.cursor is not None:
+            column, token = block.cursor
+            caption = tint.read_out(block.columns[column].sample.choices[token], columns)
+        elif self._said:
+            caption = tint.fit([(self._said, MUTED_STYLE)], columns)
+        elif self._look.tinted:
+            caption = tint.legend(self._look.mono)
+        if caption != self._captioned:
+            self._captioned = caption
+            self.border_subtitle = caption

@@ -1,0 +1,239 @@
+"""The part of the main screen that owns the prompt: what is typed is a question, a command or a turn of a chat."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from textual import on
+from textual.events import Key
+from textual.screen import Screen
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.dialogue import Template, Turn, scene
+from minigpt_core.errors import UsageError, UserError
+from minigpt_core.generation import Generation
+from minigpt_core.status import Command, Status
+from minigpt_tui.session import Session
+from minigpt_tui.widgets import slash
+from minigpt_tui.widgets.prompt import Prompt
+from minigpt_tui.widgets.settings_editor import summary
+
+SOMEBODY = "YOU"
+"""Who talks where the text knows of nobody else."""
+SHOWN_NAMES = 60
+ENDLESS = 1 << 20
+"""Characters of a conversation where it is not known how many the context holds."""
+OPENS = {"talk.prompt": "prompt", "talk.command": "slash", "run.note": "note"}
+"""Bindings that lead into the prompt, and their actions."""
+
+
+class Chat:
+    """A conversation that goes on: `name` talks to `reply`, whom the model plays."""
+
+    def __init__(self, name: str, reply: str) -> None:
+        self.name, self.reply = name, reply
+        self.turns: list[tuple[str, Generation]] = []
+
+    def __str__(self) -> str:
+        return f"{self.name} → {self.reply}"
+
+    def prompt(self, template: Template, text: str, at_most: int) -> str:
+        """What the model reads before it replies to `text`."""
+        turns = [Turn(said, answer.text()) for said, answer in self.turns if answer.text()]
+        return scene(template, self.name, self.reply, turns, text, at_most)
+
+
+class CommandScreen(Screen[None]):
+    """Owns the prompt and the settings of the next answers. Answers are the business of a subclass."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._status = Status()
+        self._settings = SampleConfig()
+        self._template = Template()
+        self._chat: Chat | None = None
+        self._errand = False
+        """The prompt was opened for one command: after that, back to the pane."""
+        self.prompt = Prompt()
+        self.prompt.names = session.speakers
+
+    def on_mount(self) -> None:
+        self._show_settings()
+
+    # --- what a subclass does ---
+
+    def say(self, text: str, sticky: bool = False, until_obeyed: bool = False) -> None:
+        """Show one line of feedback; a sticky one stays until the app is left."""
+        raise NotImplementedError
+
+    def tell(self, text: str) -> None:
+        """Show some lines that were asked for."""
+        raise NotImplementedError
+
+    def look_at(self, text: str | None) -> None:
+        """Look at this text; None is the run's own."""
+        raise NotImplementedError
+
+    def show_samples(self) -> None:
+        """Bring the answers, and the prompt with them, into view."""
+        raise NotImplementedError
+
+    def leave_prompt(self) -> None:
+        """Move the focus from the prompt to a pane."""
+        raise NotImplementedError
+
+    def _ask(self, text: str, settings: SampleConfig, shown: str | None = None) -> Generation | None:
+        """Ask the model to go on from `text`; None if it cannot. `shown` stands in for the text on the screen."""
+        raise NotImplementedError
+
+    def _steer(self, command: Command, said: str) -> None:
+        """Send a command to the run, and say so."""
+        raise NotImplementedError
+
+    # --- getting there ---
+
+    def on_key(self, event: Key) -> None:
+        """Keys in one burst with the one that leads here (a slow link) were on their way to the old pane: text."""
+        if self.focused is self.prompt:
+            if not any(event is key for key in self.prompt.received):
+                event.stop()
+                self.prompt.post_message(Key(event.key, event.character))
+        elif (active := self.active_bindings.get(event.key)) and active.binding.id in OPENS:
+            event.stop()
+            getattr(self, f"action_{OPENS[active.binding.id]}")()
+
+    def action_prompt(self) -> None:
+        if not self.prompt.display:
+            self.show_samples()
+        self.set_focus(self.prompt)  # now: what is typed next is text, not keys
+        self._errand = False
+
+    def action_slash(self) -> None:
+        self._begin_with("/")
+
+    def action_note(self) -> None:
+        self._begin_with("/note ")
+
+    def _begin_with(self, text: str) -> None:
+        self.prompt.begin(text)
+        self.action_prompt()
+        self._errand = True
+
+    # --- what is typed ---
+
+    @on(Prompt.Submitted)
+    def _send(self, event: Prompt.Submitted) -> None:
+        text = event.text
+        try:
+            if slash.is_command(text):
+                self._command(text)
+                if self._errand:
+                    self.leave_prompt()
+            else:
+                self._speak(text[1:] if text.startswith("//") else text)
+        except UserError as error:
+            self.say(str(error))
+
+    @on(Prompt.SettingsChanged)
+    def _take_settings(self, event: Prompt.SettingsChanged) -> None:
+        self._settings = event.config
+        if not self.prompt.gutter.top:  # no title to be seen
+            self.say(f"next answers: {summary(self._settings)}")
+
+    @on(Prompt.Ambiguous)
+    def _list_candidates(self, event: Prompt.Ambiguous) -> None:
+        self.say("  ".join(candidate.strip() for candidate in event.candidates))
+
+    def _show_settings(self) -> None:
+        self.prompt.show_settings(self._settings, "prompt" if self._chat is None else str(self._chat))
+
+    def _command(self, text: str) -> None:
+        """Do what a slash command says.
+
+        Raises:
+            UsageError: there is no such command, or its value does not do.
+        """
+        name, value = slash.split(text)
+        if name in slash.STEERING:
+            self._steer(*slash.STEERING[name].make(value))
+        elif name == "help":
+            self.tell(slash.HELP)
+        elif name == "watch":
+            self.look_at(value or None)
+            self.say(f"attention (2): {value!r}" if value else "attention (2): the validation text")
+        elif name == "chat":
+            self._converse(value)
+        elif name == "template":
+            written = "".join(text.split(maxsplit=1)[1:])  # with the white space at its end
+            self._template = Template(written.replace("\\n", "\n")) if value else Template()
+            self.say(f"the next turns are written {self._template.text!r}")
+        else:
+            self._settings = slash.apply(text, self._settings)
+            self._show_settings()
+            self.say(f"next answers: {summary(self._settings)}")
+
+    # --- chat ---
+
+    def _speak(self, text: str) -> None:
+        """Ask the model to go on from a text or, in a chat, to reply to it."""
+        chat = self._chat
+        if chat is None:
+            self._ask(text, self._settings)
+            return
+        if chat.turns:
+            chat.turns[-1][1].cancel()  # who is still speaking is interrupted, and has said what was heard
+        context = len(self._session.excerpt(1) or "") or ENDLESS
+        prompt = chat.prompt(self._template, text, context)
+        turn = self._template.turn(chat.name, text, chat.reply)
+        generation = self._ask(prompt, self._settings.replace(stop=(self._template.stop,)), turn)
+        if generation is not None:
+            chat.turns.append((text, generation))
+
+    def _repeat(self, old: Generation, seed: int | None) -> None:
+        """Ask again with the settings of now. In a chat, what is said then takes the old reply's place."""
+        settings = self._settings.replace(seed=seed)
+        if old.shown is not None:
+            settings = settings.replace(stop=old.config.stop)
+        generation = self._ask(old.prompt, settings, old.shown)
+        if generation is not None and self._chat is not None:
+            turns = self._chat.turns
+            self._chat.turns = [(text, generation if answer is old else answer) for text, answer in turns]
+
+    def _converse(self, value: str) -> None:
+        """`/chat`, `/chat off`, `/chat ROMEO`, `/chat ROMEO as JULIET`."""
+        names = self._session.speakers()
+        if not value:
+            self._list_names(names)
+            return
+        if value.lower() == "off":
+            self._chat = None
+            self._show_settings()
+            self.say("no more chat: prompts go on as text again")
+            return
+        reply, *as_ = re.split(r"\s+as\s+", " ".join(value.split()), maxsplit=1, flags=re.IGNORECASE)
+        reply, said = known(reply, names)
+        name = next((other for other in names if other != reply), SOMEBODY)
+        if as_:
+            name, more = known(as_[0], names)
+            said = said or more
+        self._chat = Chat(name, reply)
+        self._show_settings()
+        self.say(said or f"you are {name}, {reply} replies; /chat off ends it")
+
+    def _list_names(self, names: tuple[str, ...]) -> None:
+        if not names:
+            raise UsageError("nobody is known to speak in this run's text; /chat ROMEO talks to ROMEO all the same")
+        shown = ", ".join(names[:SHOWN_NAMES]) + (" …" if len(names) > SHOWN_NAMES else "")
+        self.tell(f"Who speaks in this text, most often first: {shown}\n/chat {names[0]} talks to one of them.")
+
+
+def known(name: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """A speaker as the text writes the name, and what to say of one whom it does not know."""
+    for each in names:
+        if each.lower() == name.lower():
+            return each, ""
+    near = difflib.get_close_matches(name.upper(), [each.upper() for each in names], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return name, f"{name} does not speak in this text{hint}" if names else ""
