@@ -432,7 +432,7 @@ async def test_a_small_terminal_swaps_the_lesson_for_panes() -> None:
         assert "it falls: now" in await polled(pilot)
         await pilot.press("2")
         shown = await polled(pilot)
-        assert "layer 0 head 0" in shown
+        assert "2 attention" in shown
         assert "A language model" not in shown
         await pilot.press("L")
         assert "it falls: now" in await polled(pilot)  # where one had read to

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PANES = ("loss", "attention", "samples", "log", "lens")
 STATUS_SECONDS = 0.25
-DATA_SECONDS = 0.5
+DATA_SECONDS = 1.0
 READING_SECONDS = 1.0
 FRAME_SECONDS = 1.0
 SLOWLY = 4
@@ -88,6 +88,7 @@ class MainScreen(SteerScreen):
         super().__init__(session, look)
         self._look = look
         self._picked = "loss"
+        self._calm = False
         self._overlays: dict[str, Overlay] = {}
         """Other runs over the loss chart, by name."""
         self._marks: list[Event] = []
@@ -134,6 +135,9 @@ class MainScreen(SteerScreen):
 
     def _poll_status(self) -> None:
         before, self._status = self._status, self._session.status()
+        self._calm = not self._calm
+        if self._calm and self._status.phase == before.phase == "training":
+            return  # a change of phase shows at once, numbers twice a second: more could not be read
         self.status_line.update(self._status, self.past)
         self.stats.update(status=self._status)
         if self._status.phase == "failed" and before.phase != "failed":

@@ -24,7 +24,7 @@ from minigpt_tui.widgets.transcript import Answer, Transcript
 STREAM_SECONDS = 0.04
 QUIET_SECONDS = 60.0
 """After a person's prompt the model writes nothing by itself for so long: the transcript is theirs."""
-BY_ITSELF = SampleConfig(max_new_tokens=120)
+BY_ITSELF = SampleConfig(max_new_tokens=100)
 """What the app asks the model for from time to time, from an empty prompt."""
 MAX_COPY = 100_000
 """Bytes: of longer texts, terminals lose the end or everything."""
