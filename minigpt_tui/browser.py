@@ -23,7 +23,8 @@ class BrowserApp(TerminalApp):
     TITLE = "minigpt runs"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="runs.quit"),
+        Binding("ctrl+q", "quit", "leave, from anywhere", priority=True, show=False, id="app.quit"),
+        Binding("ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="app.interrupt"),
     ]
 
     def __init__(self, library: Library, terminal: Look) -> None:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from textual.pilot import Pilot
 
+from minigpt_tui.app import MiniGPTApp
 from minigpt_tui.keymap import catalogue
+from tests.scripted_session import EVAL_EVERY, ScriptedSession, Terminal
 
 PATIENCE_SECONDS = 3.0
 """What a key brings about by a timer or a thread comes within this time."""
@@ -77,7 +79,7 @@ async def failures(stage: Stage, cases: Sequence[Case]) -> list[str]:
 async def _press(pilot: Pilot[Any], case: Case, key: str) -> str:
     """What is wrong with the key, if anything is."""
     app = pilot.app
-    await pilot.pause()
+    await pilot.pause(0)
     active = app.screen.active_bindings.get(key)
     if active is None or not active.enabled or active.binding.id != case.binding:
         return f"is the key of {active.binding.id if active is not None else 'nothing'} here"
@@ -88,3 +90,57 @@ async def _press(pilot: Pilot[Any], case: Case, key: str) -> str:
     if not await until(pilot, lambda: case.sees(app) == case.then):
         return f"{before!r} became {case.sees(app)!r} instead of {case.then!r}"
     return ""
+
+
+# --- the main screen ---
+
+STEP = 1234
+NEWEST = 1200
+"""The newest recorded frame."""
+
+
+def front(app: Any) -> str:
+    """The screen on top."""
+    return type(app.screen).__name__
+
+
+def focus(app: Any) -> str | None:
+    return app.focused.id if app.focused is not None else None
+
+
+def text(widget: Any) -> str:
+    """The rows of a pane."""
+    return "\n".join(row.text for row in widget._rows)
+
+
+def app_of(**session: Any) -> MiniGPTApp:
+    return MiniGPTApp(ScriptedSession(STEP, **session), Terminal())  # type: ignore[arg-type]
+
+
+async def begun(pilot: Pilot[Any], pane: str = "loss") -> None:
+    """The screen as it opens: the run goes on, nobody asked anything, this pane has the focus."""
+    app: Any = pilot.app
+    session, main = app.session, app.main
+    assert await until(pilot, lambda: session.started)
+    while app.screen is not main:
+        await app.pop_screen()
+    for generation in session.generations:
+        if not generation.done:
+            generation.finish("cancelled")
+    session.generations.clear()
+    session.commands.clear()
+    session.paused, session.eval_every, session.sample_every = False, EVAL_EVERY, 0
+    main.prompt.begin("")
+    main.remove_class("-max")
+    main.action_present()
+    if focus(app) != pane:
+        main.action_pick(pane)
+    main.poll()
+    await pilot.pause(0)
+
+
+def poll(app: Any) -> None:
+    app.main.poll()
+
+
+MAIN = Stage(app_of, begun, poll, (80, 24), shared=True)

@@ -19,7 +19,8 @@ class LabApp(TerminalApp):
     TITLE = "minigpt ablation lab"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="lab.quit"),
+        Binding("ctrl+q", "quit", "leave, from anywhere", priority=True, show=False, id="app.quit"),
+        Binding("ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="app.interrupt"),
     ]
 
     def __init__(self, lab: Lab, terminal: Look) -> None:

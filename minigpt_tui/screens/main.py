@@ -128,6 +128,7 @@ class MainScreen(SteerScreen):
 
     def poll(self) -> None:
         """Bring everything up to date at once."""
+        self._calm = True
         self._poll_status()
         self._poll_panes()
         self._poll_reading()

@@ -42,7 +42,6 @@ prompt, a step of the attention cursor, another pane in place of one."""
 KEY_SECONDS = 0.23
 """Between two keys; no multiple of any timer's period."""
 STALL_SECONDS = 10.0
-ROUNDS = 3
 
 
 def steps(run: RunDir) -> int:
@@ -63,7 +62,7 @@ def training(columns: int, rows: int, *options: str) -> Iterator[tuple[Terminal,
             terminal.wait_exit(60)
 
 
-def traffic(columns: int, rows: int, seconds: float) -> dict[str, object]:
+def traffic(columns: int, rows: int, seconds: float, rounds: int) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, options in (("normal", ()), ("low_bandwidth", ("--low-bandwidth",))):
         with training(columns, rows, *options) as (terminal, _):
@@ -77,7 +76,7 @@ def traffic(columns: int, rows: int, seconds: float) -> dict[str, object]:
     return found
 
 
-def keys(columns: int, rows: int, seconds: float) -> dict[str, object]:
+def keys(columns: int, rows: int, seconds: float, rounds: int) -> dict[str, object]:
     found: dict[str, object] = {}
     every: list[float] = []
     with training(columns, rows) as (terminal, _):
@@ -118,11 +117,11 @@ def summary(taken: list[float]) -> dict[str, float]:
     }
 
 
-def stall(columns: int, rows: int, seconds: float) -> dict[str, object]:
+def stall(columns: int, rows: int, seconds: float, rounds: int) -> dict[str, object]:
     """Rates are medians over rounds, the stalled second among two that are read."""
     read, unread = [], []
     with training(columns, rows) as (terminal, run):
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for rates, reading in ((read, True), (unread, False)):
                 before, begun = steps(run), time.perf_counter()
                 if reading:
@@ -151,9 +150,9 @@ def app_seconds(process: psutil.Process) -> float:
     return total
 
 
-def cpu(columns: int, rows: int, seconds: float) -> dict[str, object]:
+def cpu(columns: int, rows: int, seconds: float, rounds: int) -> dict[str, object]:
     shares, watched, alone = [], [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         with training(columns, rows) as (terminal, run):
             process = psutil.Process(terminal.child.pid)
             used, before, begun = app_seconds(process), steps(run), time.perf_counter()
@@ -182,7 +181,8 @@ if __name__ == "__main__":
     parser.add_argument("sections", nargs="*", choices=[*sections, []], default=list(sections))
     parser.add_argument("--size", default="80x24")
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     for name in arguments.sections:
-        print(json.dumps({name: sections[name](width, height, arguments.seconds)}), flush=True)
+        print(json.dumps({name: sections[name](width, height, arguments.seconds, arguments.rounds)}), flush=True)
