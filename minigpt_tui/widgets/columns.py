@@ -122,7 +122,7 @@ class AnswerBlock:
         if self.old is not None and most > 1:
             most -= most % 2  # the two that belong together stand together
         rows = -(-len(shown) // most)
-        self._beside = max(1, -(-len(shown) // rows))  # a pane squeezed to nothing shows none
+        self._beside = -(-len(shown) // rows)
         if self.old is not None and self._beside > 1:
             self._beside += self._beside % 2
         width = max(1, (columns - len(GAP) * (self._beside - 1)) // self._beside)
