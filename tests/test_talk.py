@@ -457,3 +457,15 @@ async def test_the_prompt_shows_earlier_runs_prompts_and_a_slow_disk_delays_no_k
         await pilot.press("up")
         assert app.main.prompt.text == "earlier"
     assert prompt_history.read(file.read_bytes()) == ["earlier", "now"]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
+async def test_an_empty_prompt_survives_a_window_of_a_few_cells(width: int) -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("3")
+        await pilot.resize_terminal(width, 12)
+        await pilot.pause()
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "type a prompt" in "\n".join(rows(app))

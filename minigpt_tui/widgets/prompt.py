@@ -14,6 +14,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from minigpt_core.config import SampleConfig
@@ -199,6 +200,10 @@ class Prompt(TextArea):
         """Pasted text is as untrusted as any: what could steer the terminal is made visible first."""
         event.prevent_default()
         self.insert(safe(event.text.replace("\r\n", "\n").replace("\r", "\n")))
+
+    def render_line(self, y: int) -> Strip:
+        """Nothing where there is no room: Textual cannot wrap a placeholder to no width at all."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)
 
     def _submit(self) -> None:
         text = self.text
