@@ -7,10 +7,11 @@ import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from rich.console import Console
 from textual.app import App
+from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
 
 from minigpt_tui.filters import ANSI, XTERM, AnsiFilter, AsciiFilter
@@ -140,6 +141,17 @@ class TerminalApp(App[None]):
         self.signal_received = self.signal_received or number
         if not self._leaving:  # a terminal that closes sends several: they insist on nothing
             self.leave()
+
+
+class SmallApp(TerminalApp):
+    """One of a single screen: no command palette, and ctrl+c leaves as ctrl+q does."""
+
+    CSS = "Screen { background: $background; color: $foreground; }"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "leave, from anywhere", priority=True, show=False, id="app.quit"),
+        Binding("ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="app.interrupt"),
+    ]
 
 
 def _console(like: Console, color_system: Literal["standard", "256", "truecolor"]) -> Console:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
-
 from minigpt_core.library import Library
-from minigpt_tui.base import Look, TerminalApp
+from minigpt_tui.base import Look, SmallApp
 from minigpt_tui.screens.browse import BrowseScreen, Choice
 from minigpt_tui.widgets.heatmap import ramp
 
 
-class BrowserApp(TerminalApp):
+class BrowserApp(SmallApp):
     """Lists runs until one is chosen or the user leaves.
 
     Attributes:
         choice: what to do next; None is nothing.
     """
 
-    CSS = "Screen { background: $background; color: $foreground; }"
     TITLE = "minigpt runs"
-    ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "leave, from anywhere", priority=True, show=False, id="app.quit"),
-        Binding("ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="app.interrupt"),
-    ]
 
     def __init__(self, library: Library, terminal: Look) -> None:
         super().__init__(terminal)

@@ -14,7 +14,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
-from textual.theme import Theme
 
 from minigpt_tui.widgets import heatmap, overlay_chart, palette, roles, tint
 
@@ -90,23 +89,20 @@ ANSI = {
 }
 """The light theme in 16 colours: their yellow, green and cyan are too pale for white."""
 
-THEME = Theme(
-    name="minigpt-light",
-    primary=ACCENT,
-    secondary=MUTED,
-    accent=ACCENT,
-    warning=WARN,
-    error=BAD,
-    success=ACCENT,
-    foreground=TEXT,
-    background=BACKGROUND,
-    surface=BACKGROUND,
-    panel=RAISED,
+THEME = palette.theme(
+    "minigpt-light",
     dark=False,
-    text_alpha=1.0,
-    variables=palette.variables(
-        line=LINE, faint=FAINT, muted=MUTED, bright=BRIGHT, accent=ACCENT, background=BACKGROUND, selection="#d7d7ff"
-    ),
+    background=BACKGROUND,
+    raised=RAISED,
+    line=LINE,
+    faint=FAINT,
+    muted=MUTED,
+    text=TEXT,
+    bright=BRIGHT,
+    accent=ACCENT,
+    warn=WARN,
+    bad=BAD,
+    selection="#d7d7ff",
 )
 
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
-
-from minigpt_tui.base import Look, TerminalApp
+from minigpt_tui.base import Look, SmallApp
 from minigpt_tui.lab.session import Lab
 from minigpt_tui.screens.experiment import ExperimentScreen
 from minigpt_tui.widgets.heatmap import ramp
 
 
-class LabApp(TerminalApp):
+class LabApp(SmallApp):
     """Runs and shows an experiment through a lab."""
 
-    CSS = "Screen { background: $background; color: $foreground; }"
     TITLE = "minigpt ablation lab"
-    ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "leave, from anywhere", priority=True, show=False, id="app.quit"),
-        Binding("ctrl+c", "quit", "leave, from anywhere", priority=True, show=False, id="app.interrupt"),
-    ]
 
     def __init__(self, lab: Lab, terminal: Look) -> None:
         super().__init__(terminal)

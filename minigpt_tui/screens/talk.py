@@ -52,8 +52,6 @@ class TalkScreen(CommandScreen):
     def on_mount(self) -> None:
         self._stream = self.set_interval(STREAM_SECONDS, self._poll_stream, pause=True)
 
-    # --- what a subclass does ---
-
     # --- asking ---
 
     def _ask(self, text: str, settings: SampleConfig, shown: str | None = None) -> Generation | None:

@@ -32,45 +32,70 @@ WARN_STYLE = Style(color=WARN, bgcolor=BACKGROUND)
 BAD_STYLE = Style(color=BAD, bold=True, bgcolor=BACKGROUND)
 
 
-def variables(
-    *, line: str, faint: str, muted: str, bright: str, accent: str, background: str, selection: str
-) -> dict[str, str]:
-    """What `app.tcss` and Textual's own widgets ask of a theme besides its main colours."""
-    return {
-        "line": line,
-        "faint": faint,
-        "muted": muted,
-        "bright": bright,
-        "border": accent,
-        "border-blurred": line,
-        "scrollbar": line,
-        "scrollbar-hover": faint,
-        "scrollbar-active": accent,
-        "scrollbar-background": background,
-        "scrollbar-background-hover": background,
-        "scrollbar-background-active": background,
-        "scrollbar-corner-color": background,
-        "block-cursor-background": accent,
-        "block-cursor-foreground": background,
-        "input-selection-background": selection,
-    }
+def theme(
+    name: str,
+    *,
+    dark: bool,
+    background: str,
+    raised: str,
+    line: str,
+    faint: str,
+    muted: str,
+    text: str,
+    bright: str,
+    accent: str,
+    warn: str,
+    bad: str,
+    selection: str,
+) -> Theme:
+    """What Textual's own widgets and `app.tcss` need to know of some colours."""
+    return Theme(
+        name=name,
+        primary=accent,
+        secondary=muted,
+        accent=accent,
+        warning=warn,
+        error=bad,
+        success=accent,
+        foreground=text,
+        background=background,
+        surface=background,
+        panel=raised,
+        dark=dark,
+        text_alpha=1.0,
+        variables={
+            "line": line,
+            "faint": faint,
+            "muted": muted,
+            "bright": bright,
+            "border": accent,
+            "border-blurred": line,
+            "scrollbar": line,
+            "scrollbar-hover": faint,
+            "scrollbar-active": accent,
+            "scrollbar-background": background,
+            "scrollbar-background-hover": background,
+            "scrollbar-background-active": background,
+            "scrollbar-corner-color": background,
+            "block-cursor-background": accent,
+            "block-cursor-foreground": background,
+            "input-selection-background": selection,
+        },
+    )
 
 
-THEME = Theme(
-    name="minigpt",
-    primary=ACCENT,
-    secondary=MUTED,
-    accent=ACCENT,
-    warning=WARN,
-    error=BAD,
-    success=ACCENT,
-    foreground=TEXT,
-    background=BACKGROUND,
-    surface=BACKGROUND,
-    panel=RAISED,
+THEME = theme(
+    "minigpt",
     dark=True,
-    text_alpha=1.0,
-    variables=variables(
-        line=LINE, faint=FAINT, muted=MUTED, bright=BRIGHT, accent=ACCENT, background=BACKGROUND, selection="#444444"
-    ),
+    background=BACKGROUND,
+    raised=RAISED,
+    line=LINE,
+    faint=FAINT,
+    muted=MUTED,
+    text=TEXT,
+    bright=BRIGHT,
+    accent=ACCENT,
+    warn=WARN,
+    bad=BAD,
+    selection="#444444",
 )
