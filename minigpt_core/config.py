@@ -67,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ModelConfig(Settings, frozen=True):
-    """The architecture. Defaults are GPT-2's (preset `classic`); the switches below the sizes are the ablations."""
+    """The architecture. Defaults are GPT-2's (preset `classic`); the switches below the sizes are what presets and
+    ablations set."""
 
     vocab_size: PositiveInt
     seq_len: PositiveInt = 64
@@ -80,11 +81,21 @@ class ModelConfig(Settings, frozen=True):
     dropout: Rate = 0.0
     norm: Literal["layernorm", "none"] = "layernorm"
     residual: bool = True
-    positions: Literal["learned", "none"] = "learned"
+    positions: Literal["learned", "rotary", "none"] = "learned"
     swap_qk: bool = False
     """Use the key projection as query and the query projection as key."""
     tied_head: bool = True
     """The output head shares its weight matrix with the token embedding."""
+    biases: bool = True
+    """Linear layers have biases, LayerNorms gains and biases."""
+    activation: Literal["gelu", "relu2"] = "gelu"
+    """Of the feed-forward layer; relu2 is the square of ReLU (Primer, arXiv 2109.08668)."""
+    qk_norm: bool = False
+    """Queries and keys are normalised before they meet (arXiv 2302.05442)."""
+    token_mix: Annotated[int, Meta(ge=1, le=64)] = 1
+    """A short convolution: each embedding is mixed with those of the tokens before it, so many in all; 1 is none."""
+    init: Literal["gpt2", "zero"] = "gpt2"
+    """How weights begin; see `GPT`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,6 +104,12 @@ class ModelConfig(Settings, frozen=True):
             raise UsageError(
                 f"--embed-dim {self.embed_dim} is not divisible by --num-heads {self.num_heads}; "
                 f"try --num-heads {heads} or --embed-dim {round_up(self.embed_dim, self.num_heads)}"
+            )
+
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise UsageError(
+                f"rotary positions need an even number of dimensions a head, and there are {self.head_dim}; "
+                f"change --num-heads {self.num_heads} or --embed-dim {self.embed_dim}, or use --preset classic"
             )
 
     @property
@@ -108,15 +125,20 @@ class TrainConfig(Settings, frozen=True):
     minutes: PositiveFloat | None = None
     """At most one of `steps`, `epochs` and `minutes`; with none of them, `DEFAULT_STEPS`."""
     batch_size: PositiveInt = 12
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the blocks, AdamW for all else."""
     learning_rate: PositiveFloat = 3e-3
     """Peak learning rate, reached after the warm-up."""
     min_lr_fraction: Fraction = 0.1
-    """Where the cosine ends, as a fraction of `learning_rate`."""
+    """Where the schedule ends, as a fraction of `learning_rate`."""
     warmup_steps: NonNegativeInt = 100
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """cosine: down from the warm-up on. linear: constant, then straight down over the last `DECAY` of the run."""
     weight_decay: NonNegativeFloat = 0.1
     """Applied to matrices only: not to biases, gains or embeddings' rows of one dimension."""
     beta1: Rate = 0.9
     beta2: Rate = 0.99
+    """AdamW's; Muon's momentum is `beta1`."""
     grad_clip: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     seed: Seed = 1337
@@ -124,6 +146,9 @@ class TrainConfig(Settings, frozen=True):
     log_every: PositiveInt | None = None
     save_every: PositiveInt = 1000
     """Steps between periodic evaluations, metric rows and checkpoints."""
+    patience: NonNegativeInt = 5
+    """Evaluations above the best validation loss, clearly so at the last, that end the run; at any end its best weights
+    are restored. 0 does neither."""
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     attention: Literal["auto", "explicit", "fused"] = "auto"
@@ -174,10 +199,23 @@ class SampleConfig(Settings, frozen=True):
         return self.temperatures or (self.temperature,) * self.num_samples
 
 
+COMMON = {"norm": "layernorm", "residual": True, "swap_qk": False}
 PRESETS: dict[str, dict[str, Any]] = {
-    "classic": {"norm": "layernorm", "residual": True, "positions": "learned", "swap_qk": False, "tied_head": True},
+    "modern": COMMON
+    | {"positions": "rotary", "tied_head": False, "biases": False, "activation": "relu2", "qk_norm": True}
+    | {"token_mix": 4, "init": "zero"},
+    "classic": COMMON
+    | {"positions": "learned", "tied_head": True, "biases": True, "activation": "gelu", "qk_norm": False}
+    | {"token_mix": 1, "init": "gpt2"},
 }
-"""Named architectures: model settings that a user's own options override."""
+"""Named architectures: model settings that a user's own options override. The first is the default."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "muon": {"learning_rate": 0.02, "warmup_steps": 20, "schedule": "linear", "min_lr_fraction": 0.0},
+    "adamw": {"learning_rate": 3e-3, "warmup_steps": 100, "schedule": "cosine", "min_lr_fraction": 0.1},
+}
+"""What goes with an optimizer where the user says nothing else. The first is the default."""
+DEFAULT_PRESET, DEFAULT_OPTIMIZER = next(iter(PRESETS)), next(iter(RECIPES))
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no-layernorm": {"norm": "none"},

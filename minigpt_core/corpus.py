@@ -10,20 +10,26 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.repeats import repeats
-from minigpt_core.tokenizer import Tokenizer
+from minigpt_core.text_stream import decode
+from minigpt_core.token_store import Progress, encode_files
+from minigpt_core.tokenizer import CharTokenizer, Tokenizer, token_dtype
 
 UNREPEATABLE = ("standard input",)
 """Sources that cannot be read a second time."""
 TEXT_SUFFIXES = (".txt", ".md")
 """The files that a folder contributes."""
+LARGE = 16 * 2**20
+"""Bytes from which on a text is encoded piece by piece and kept in the cache; below, encoding takes no time."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class Corpus:
     """Of the text in UTF-8 as trained on: for a file without byte order mark and \\r\\n, the file's own."""
     n_bytes: int
     """Length of the text in UTF-8."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As a run records it."""
+        return {"name": self.name, "source": self.source, "sha256": self.sha256, "n_bytes": self.n_bytes}
 
     @classmethod
     def from_text(cls, text: str, name: str, source: str) -> Corpus:
@@ -74,9 +85,46 @@ def load_corpus(data: str | None, *, stdin: BinaryIO | None = None, cwd: Path | 
         raise UsageError(f"the name of the text is empty; give a file, a folder, - or one of: {', '.join(BUILT_IN)}")
     path = cwd / os.path.expanduser(data)
     text = _read_folder(path) if _is_folder(path, data) else _nonempty(_read_file(path), repr(str(path)))
-    path = path.resolve()
-    source = os.fsencode(path).decode(errors="replace")  # a file name may be any bytes; what is logged must be text
-    return Corpus.from_text(text, path.stem if path.suffix in TEXT_SUFFIXES else path.name, source)
+    return Corpus.from_text(text, *_identity(path))
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """A text as a model reads it.
+
+    Attributes:
+        tokens: (n,) in memory, or mapped from the cache.
+        identity: that of the `Corpus`; and `cache`, the name of the entry in the cache, if it is there.
+    """
+
+    tokenizer: CharTokenizer
+    tokens: np.ndarray
+    identity: dict[str, Any]
+
+
+def load_encoded(
+    data: str | None, vocab_size: int | None = None, *, cwd: Path | None = None, progress: Progress | None = None
+) -> EncodedCorpus:
+    """What `load_corpus` finds, encoded by a tokenizer made for it; a large text is never in memory as a whole.
+
+    Raises:
+        UsageError, UserError: as `load_corpus`.
+    """
+    cwd = cwd or Path.cwd()
+    if data is None and (cwd / "input.txt").is_file():
+        data = "input.txt"
+    if data and data != "-" and data not in BUILT_IN:
+        path = cwd / os.path.expanduser(data)
+        files = _text_files(path) if _is_folder(path, data) else [path]
+        if _size(files) >= LARGE:
+            encoded = encode_files(files, vocab_size, progress)
+            name, source = _identity(path)
+            identity = {"name": _slug(name), "source": source} | msgspec.to_builtins(encoded.text)
+            identity |= {"cache": encoded.entry} if encoded.entry else {}
+            return EncodedCorpus(encoded.tokenizer, encoded.tokens, identity)
+    corpus = load_corpus(data, cwd=cwd)
+    tokenizer = CharTokenizer.from_text(corpus.text, vocab_size)
+    return EncodedCorpus(tokenizer, encode(tokenizer, corpus.text), corpus.identity)
 
 
 def split(tokens: np.ndarray, seq_len: int, val_fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -107,11 +155,6 @@ def split(tokens: np.ndarray, seq_len: int, val_fraction: float = 0.1) -> tuple[
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """The whole text as tokens, in the smallest type that holds the vocabulary: (n,) uint8, uint16 or uint32."""
     return tokenizer.encode(text).astype(token_dtype(tokenizer.vocab_size))
-
-
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest unsigned integer type that holds every id of a vocabulary: uint8, uint16 or uint32."""
-    return np.min_scalar_type(vocab_size - 1)
 
 
 def _pydocs() -> Corpus:
@@ -149,17 +192,8 @@ def _is_folder(path: Path, data: str) -> bool:
 
 
 def _read_folder(folder: Path) -> str:
-    """Every text file below `folder`, by path; files without text add nothing."""
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error) from None
-
-    files = sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=fail)
-        for name in names
-        if name.lower().endswith(TEXT_SUFFIXES)
-    )
+    """The text of every text file below `folder`; files without text add nothing."""
+    files = _text_files(folder)
     texts = [text for file in files if (text := _read_file(file))]
     if not texts:
         what = "only empty" if files else "no"
@@ -167,6 +201,34 @@ def _read_folder(folder: Path) -> str:
             f"{str(folder)!r} holds {what} {' or '.join(TEXT_SUFFIXES)} files; name a file or another folder"
         )
     return "\n".join(texts)
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """Every text file below `folder`, by path."""
+
+    def fail(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error) from None
+
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, onerror=fail)
+        for name in names
+        if name.lower().endswith(TEXT_SUFFIXES)
+    )
+
+
+def _size(files: list[Path]) -> int:
+    """Bytes of all files; what cannot be read is found out by who reads it."""
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in files)
+    return 0
+
+
+def _identity(path: Path) -> tuple[str, str]:
+    """A corpus's name and source, by its path."""
+    path = path.resolve()
+    source = os.fsencode(path).decode(errors="replace")  # a file name may be any bytes; what is logged must be text
+    return path.stem if path.suffix in TEXT_SUFFIXES else path.name, source
 
 
 def _read_file(path: Path) -> str:
@@ -188,15 +250,7 @@ def _read_stdin(stdin: BinaryIO | None) -> bytes:
 
 def _decode(data: bytes, what: str) -> str:
     """UTF-8 to text, without byte order mark and carriage returns; `what` names it in errors."""
-    if (offset := data.find(0)) >= 0:
-        raise UserError(f"{what} is binary (NUL byte at offset {offset:,}); give plain text in UTF-8")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{what} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start:,}); "
-            "convert it: iconv -f LATIN1 -t UTF-8 (or whatever its encoding is)"
-        ) from None
+    text, _ = decode(data, 0, what, final=True)
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 

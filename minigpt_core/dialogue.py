@@ -6,6 +6,7 @@ of the one whose turn it is. All of it is pure text.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,21 @@ def speakers(text: str, at_most: int) -> tuple[str, ...]:
     """
     counts = Counter(match[1] for match in SPEECH.finditer(text))
     return tuple(name for name, n in counts.most_common(at_most) if n >= LEAST_SPEECHES)
+
+
+def as_written(name: str, names: Sequence[str]) -> str | None:
+    """A speaker as the text writes the name, however it is capitalised; None if nobody of that name speaks in it."""
+    return next((each for each in names if each.lower() == name.lower()), None)
+
+
+def unknown_speaker(name: str, names: Sequence[str]) -> UsageError:
+    """The error for somebody who does not speak in a text; it offers the nearest names."""
+    written = {each.lower(): each for each in names}
+    near = [written[each] for each in difflib.get_close_matches(name.lower(), written, n=3)]
+    return UsageError(
+        f"{name} does not speak in this text; "
+        + (f"did you mean {' or '.join(near)}?" if near else "/chat lists who does")
+    )
 
 
 class Template(msgspec.Struct, frozen=True):

@@ -268,7 +268,7 @@ class Engine:
 
         assert self._trainer is not None
         try:
-            write_assets(self.plan.run, lambda what: self._publish("saving", message=f"drawing {what}"))
+            write_assets(self.plan.run, lambda what: self._publish("saving", message=f"writing {what}"))
             self._trainer.event("info", f"wrote pictures and samples to {self.plan.run.assets.name}/")
         except UserError as error:
             self._trainer.event("warning", str(error))

@@ -1,17 +1,21 @@
 """A GPT: embeddings, blocks of attention and feed-forward around a residual stream, a head for the next token.
 
-The details are GPT-2's (Radford et al. 2019): LayerNorm before each part and once at the end, tanh GELU, biases, a head
-tied to the embedding. What an ablation takes away is taken away in `__init__`, so `forward` reads the same always.
+Preset `classic` is GPT-2 (Radford et al. 2019): LayerNorm before each part and once at the end, tanh GELU, biases, a
+head tied to the embedding. Preset `modern` differs where measurement said so. What a preset or an ablation changes is
+changed in `__init__`, so `forward` reads the same always.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minigpt_core.attention import ATTENTION, CausalSelfAttention, KVCache
 from minigpt_core.config import ModelConfig
@@ -20,7 +24,9 @@ NORM_EPSILON = 1e-5
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
-    return nn.LayerNorm(config.embed_dim, eps=NORM_EPSILON) if config.norm == "layernorm" else nn.Identity()
+    if config.norm == "none":
+        return nn.Identity()
+    return nn.LayerNorm(config.embed_dim, eps=NORM_EPSILON, elementwise_affine=config.biases)
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
@@ -40,19 +46,84 @@ class NoPositions(nn.Module):
         return 0.0
 
 
+class Cache:
+    """What a model remembers of the tokens it has read: keys and values of every layer, and the last embeddings.
+
+    Args:
+        batch_size: B, the number of texts decoded together.
+    """
+
+    def __init__(self, config: ModelConfig, batch_size: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.layers = [KVCache(config, batch_size, device, dtype) for _ in range(config.n_layers)]
+        self._begin = torch.zeros(batch_size, config.token_mix - 1, config.embed_dim, device=device, dtype=dtype)
+        self.recent = self._begin  # (B, n-1, C)
+
+    @property
+    def length(self) -> int:
+        """Tokens read so far."""
+        return self.layers[0].length
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self.recent = self._begin
+        for layer in self.layers:
+            layer.length = 0
+
+
+class TokenMix(nn.Module):
+    """Each embedding mixed with those of the n-1 tokens before it: a causal convolution, one weight a dimension.
+
+    It hands every position its predecessors at once, for which attention needs a layer and many steps to learn.
+    Source: the "short convolutions" of Primer (arXiv 2109.08668) and H3 (arXiv 2212.14052), here once, at the bottom.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.token_mix, config.embed_dim))  # (n, C), the token itself first
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        n, T = len(self.weight), x.size(1)
+        if cache is None:
+            known = F.pad(x, (0, 0, n - 1, 0))  # (B, n-1+T, C)
+        else:
+            known = torch.cat([cache.recent, x], 1)  # (B, n-1+T, C)
+            cache.recent = known[:, T:]  # (B, n-1, C)
+        y = x * self.weight[0]  # (B, T, C)
+        for back in range(1, n):
+            y = y + known[:, n - 1 - back : n - 1 - back + T] * self.weight[back]  # (B, T, C)
+        return y
+
+
+class NoMix(nn.Module):
+    """Stands where the mix would: every embedding on its own."""
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        return x
+
+
+class SquaredReLU(nn.Module):
+    """max(x, 0)², as Primer found it by search (arXiv 2109.08668)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": partial(nn.GELU, approximate="tanh"), "relu2": SquaredReLU}
+
+
 class MLP(nn.Module):
     """Feed-forward: each position on its own, through a layer `ff_mult` times as wide."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden = config.ff_mult * config.embed_dim  # F
-        self.up = nn.Linear(config.embed_dim, hidden)
-        self.gelu = nn.GELU(approximate="tanh")
-        self.proj = nn.Linear(hidden, config.embed_dim)
+        self.up = nn.Linear(config.embed_dim, hidden, bias=config.biases)
+        self.activation = ACTIVATIONS[config.activation]()
+        self.proj = nn.Linear(hidden, config.embed_dim, bias=config.biases)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.gelu(self.up(x))  # (B, T, C) -> (B, T, F)
+        x = self.activation(self.up(x))  # (B, T, C) -> (B, T, F)
         return self.dropout(self.proj(x))  # (B, T, F) -> (B, T, C)
 
 
@@ -73,17 +144,21 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """The whole model: `model(tokens)` are the logits of the next token at every position.
 
-    Initialisation (GPT-2's; drawn from torch's global generator, so `torch.manual_seed` before it decides all):
+    Initialisation, as standard deviations of normal distributions (drawn from torch's global generator, so
+    `torch.manual_seed` before it decides all):
 
-    | parameter                                        | distribution                       |
-    |--------------------------------------------------|------------------------------------|
-    | token and position embeddings, head (tied)       | N(0, 0.02)                         |
-    | linear weights                                   | N(0, 0.02)                         |
-    | linear weights that write to the residual stream | N(0, 0.02 / sqrt(2 · n_layers))    |
-    | biases                                           | 0                                  |
-    | LayerNorm                                        | gain 1, bias 0                     |
+    | parameter                                        | `init="gpt2"`               | `init="zero"`          |
+    |--------------------------------------------------|-----------------------------|------------------------|
+    | token embedding                                  | 0.02                        | 0.5                    |
+    | position embedding                               | 0.02                        | 0.02                   |
+    | head, where it is not the token embedding        | 0.02                        | 0: all tokens alike    |
+    | linear weights                                   | 0.02                        | 0.5 / sqrt(embed_dim)  |
+    | linear weights that write to the residual stream | 0.02 / sqrt(2 · n_layers)   | 0: blocks add nothing  |
+    | token mix                                        | the token itself alone      | the same               |
+    | biases                                           | 0                           | 0                      |
+    | LayerNorm                                        | gain 1, bias 0              | the same               |
 
-    `no-residual` keeps 0.02 everywhere: the smaller scale only makes up for a sum that is not there.
+    Without residuals the weights that write are as the other linear ones: there is no sum to keep small.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -92,6 +167,7 @@ class GPT(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.embed_dim)
         learned = config.positions == "learned"
         self.position_embedding = nn.Embedding(config.seq_len, config.embed_dim) if learned else NoPositions()
+        self.mix = TokenMix(config) if config.token_mix > 1 else NoMix()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
@@ -99,12 +175,12 @@ class GPT(nn.Module):
         self._tie_head()
         self._initialise()
 
-    def forward(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits of the next token.
 
         Args:
             tokens: (B, T) int64; with a cache, the T tokens that follow those it holds.
-            cache: one `KVCache` a layer (see `new_cache`).
+            cache: see `new_cache`.
 
         Returns:
             (B, T, vocab_size)
@@ -112,13 +188,13 @@ class GPT(nn.Module):
         Raises:
             ValueError: more tokens than the context holds (on a GPU the look-up itself would take the process down).
         """
-        start = cache[0].length if cache else 0
+        start = cache.length if cache is not None else 0
         if start + tokens.size(1) > self.config.seq_len:
             raise ValueError(f"{start + tokens.size(1)} tokens do not fit a context of {self.config.seq_len}")
         positions = torch.arange(start, start + tokens.size(1), device=tokens.device)  # (T,)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
-        x = self.dropout(x)  # (B, T, C): the residual stream begins
-        for block, layer_cache in zip(self.blocks, cache or repeat(None), strict=False):
+        x = self.mix(self.token_embedding(tokens), cache)  # (B, T, C)
+        x = self.dropout(x + self.position_embedding(positions))  # (B, T, C) + (T, C): the residual stream begins
+        for block, layer_cache in zip(self.blocks, cache.layers if cache is not None else repeat(None), strict=False):
             x = block(x, layer_cache)  # (B, T, C)
         return self.head(self.final_norm(x))  # (B, T, C) -> (B, T, vocab_size)
 
@@ -130,15 +206,26 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        config = self.config
+        gpt2 = config.init == "gpt2"
+        linear = 0.02 if gpt2 else 0.5 / math.sqrt(config.embed_dim)
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(0.0, linear)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
                 module.weight.normal_(0.0, 0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.zero_()
-        if self.config.residual:
+            elif isinstance(module, TokenMix):
+                module.weight.zero_()[0] = 1.0
+        if not gpt2:
+            self.token_embedding.weight.normal_(0.0, 0.5)
+            if not config.tied_head:
+                self.head.weight.zero_()
+        if config.residual:
             for block in self.layers:
                 for writer in (block.attention.proj, block.mlp.proj):
-                    writer.weight.normal_(0.0, 0.02 / math.sqrt(2 * self.config.n_layers))
+                    writer.weight.normal_(0.0, 0.02 / math.sqrt(2 * config.n_layers) if gpt2 else 0.0)
 
     @classmethod
     def empty(cls, config: ModelConfig, device: torch.device | str = "cpu") -> GPT:
@@ -170,10 +257,10 @@ class GPT(nn.Module):
             block.attention.attend = ATTENTION[path]
         return self
 
-    def new_cache(self, batch_size: int) -> list[KVCache]:
-        """An empty key/value cache for `batch_size` texts, one entry a layer."""
+    def new_cache(self, batch_size: int) -> Cache:
+        """An empty cache for `batch_size` texts."""
         weight = self.token_embedding.weight
-        return [KVCache(self.config, batch_size, weight.device, weight.dtype) for _ in self.blocks]
+        return Cache(self.config, batch_size, weight.device, weight.dtype)
 
     def num_parameters(self) -> int:
         """Distinct parameters; a tied head counts once."""

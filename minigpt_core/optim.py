@@ -1,34 +1,121 @@
-"""The optimizer and the learning-rate schedule."""
+"""The optimizers and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from minigpt_core.config import TrainConfig
+from minigpt_core.model import GPT
+
+DECAY = 0.7
+"""The last share of a run in which the linear schedule comes down."""
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+"""Coefficients of each iteration; source: Jordan et al. 2024, "Muon"."""
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Every parameter in exactly one group: matrices decay, biases and LayerNorm gains do not.
 
     A decayed bias or gain is only pulled from where the data wants it; a decayed matrix generalises better.
     """
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    parameters = list(parameters)
+    decayed = [p for p in parameters if p.ndim >= 2]
+    others = [p for p in parameters if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the matrices of the blocks and AdamW for all else."""
+    matrices = block_matrices(model) if config.optimizer == "muon" else {}
+    rest = [p for p in model.parameters() if p not in matrices]
+    found: list[torch.optim.Optimizer] = [adamw(rest, config)]
+    if matrices:
+        found.append(Muon(matrices, config.learning_rate, config.beta1, config.weight_decay))
+    return found
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), all parameters in one fused kernel."""
-    groups = parameter_groups(model, config.weight_decay)
+    groups = parameter_groups(parameters, config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
+def block_matrices(model: GPT) -> dict[nn.Parameter, int]:
+    """The weight matrices inside the blocks, and how many matrices of equal shape each of them really is."""
+    found: dict[nn.Parameter, int] = {}
+    for block in model.layers:
+        attention, mlp = block.attention, block.mlp
+        for linear, n in ((attention.qkv, 3), (attention.proj, 1), (mlp.up, 1), (mlp.proj, 1)):
+            found[cast(nn.Parameter, linear.weight)] = n
+    return found
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then every direction of a matrix made equally strong: its update is orthogonal.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". Unlike `torch.optim.Muon` it
+    takes all matrices of a shape in one batched product, splits a stacked query-key-value matrix into its three, and
+    needs no bf16: small models on a CPU spend most of the update there.
+
+    Args:
+        matrices: each parameter, (n·r, c), and the number n of matrices stacked in it.
+        lr: of a matrix whose update has spectral norm 1; tall ones take √(r/c) times as much, which keeps the rate the
+            same over all widths.
+        momentum: Nesterov's.
+    """
+
+    def __init__(self, matrices: dict[nn.Parameter, int], lr: float, momentum: float, weight_decay: float) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([{"params": list(matrices)}], defaults)
+        alike: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
+        for parameter, n in matrices.items():
+            alike[n, *parameter.shape].append(parameter)
+            self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        self._alike = list(alike.items())
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        group = self.param_groups[0]
+        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+        for (n, rows, columns), parameters in self._alike:
+            weights: list[Tensor] = list(parameters)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            buffers = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+            ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # (N, n·r, c)
+            update = orthogonal(ahead.view(-1, rows // n, columns)).view_as(ahead)  # (N·n, r, c) and back
+            if decay:
+                torch._foreach_mul_(weights, 1 - lr * decay)
+            size = math.sqrt(max(1.0, rows / n / columns))
+            torch._foreach_add_(weights, list(update.unbind()), alpha=-lr * size)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Roughly U Vᵀ of each matrix U S Vᵀ, by Newton-Schulz iterations: products only; (N, r, c) -> (N, r, c).
+
+    In bf16 on a GPU, where the products are several times faster and the result need not be exact.
+    """
+    tall = x.size(1) > x.size(2)
+    y = x.mT if tall else x  # (N, r, c) with r <= c: the smaller square is squared
+    y = y.bfloat16() if y.is_cuda else y
+    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)  # singular values in 0 to 1
+    for a, b, c in NEWTON_SCHULZ:
+        square = y @ y.mT  # (N, r, r)
+        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=b, alpha=c), y, beta=a)  # (N, r, c)
+    return (y.mT if tall else y).to(x.dtype)
+
+
 def learning_rate(step: int, total_steps: int | None, config: TrainConfig) -> float:
-    """The rate for the step after `step` completed ones: linear warm-up, then a cosine down to `min_lr_fraction`.
+    """The rate for the step after `step` completed ones: linear warm-up, then down to `min_lr_fraction`.
+
+    A cosine comes down from the warm-up on; the linear schedule stays at the peak and comes down over the last `DECAY`.
 
     Args:
         total_steps: None while `--minutes` still measures, which lies within the warm-up or at the peak.
@@ -38,6 +125,9 @@ def learning_rate(step: int, total_steps: int | None, config: TrainConfig) -> fl
         return peak * (step + 1) / config.warmup_steps
     if total_steps is None or total_steps <= config.warmup_steps:
         return peak
+    if config.schedule == "linear":
+        left = max(0.0, (total_steps - step) / total_steps)
+        return floor + (peak - floor) * min(1.0, left / DECAY)
     progress = min(1.0, (step - config.warmup_steps) / (total_steps - config.warmup_steps))
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 

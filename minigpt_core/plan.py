@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from minigpt_core.config import (
+    DEFAULT_PRESET,
     DEFAULT_SIZES,
     PRESETS,
     ModelConfig,
@@ -27,19 +28,20 @@ from minigpt_core.config import (
     lookup,
     option,
 )
-from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, Corpus, encode, load_corpus, split
+from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, Corpus, load_encoded, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import RunLock
 from minigpt_core.rundir import RunDir, find_checkpoint, new_run_dir
 from minigpt_core.sizes import complete_sizes, decide_sizes
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
-from minigpt_core.tokenizer import CharTokenizer, Tokenizer
+from minigpt_core.token_store import Progress
+from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
     from minigpt_core.trainer import Boundary, Trainer
 
-RESUMABLE = ("steps", "epochs", "minutes", "eval_every", "log_every", "save_every", "device")
+RESUMABLE = ("steps", "epochs", "minutes", "eval_every", "log_every", "save_every", "patience", "device")
 """Training settings that a resume may change; anything else would make it another run."""
 
 
@@ -47,7 +49,7 @@ class Request(Settings, frozen=True):
     """What a user asked for. Only settings that were given are in `model` and `train`; the rest is decided later."""
 
     data: str | None = None
-    preset: str = "classic"
+    preset: str = DEFAULT_PRESET
     ablate: tuple[str, ...] = ()
     vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
     """At least one character and the unknown token."""
@@ -170,8 +172,10 @@ class Plan:
 # --- a new run ---
 
 
-def prepare(request: Request) -> Plan:
+def prepare(request: Request, progress: Progress | None = None) -> Plan:
     """Read the text, check every setting, reserve the run's directory.
+
+    `progress` is told how much of a long text is encoded, 0 to 1.
 
     Raises:
         UserError, UsageError: something is not as it must be; nothing was created.
@@ -179,17 +183,15 @@ def prepare(request: Request) -> Plan:
     architecture = lookup(PRESETS, request.preset, "preset") | request.model | ablated(request.ablate)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
-    corpus = load_corpus(request.data)
-    tokenizer = CharTokenizer.from_text(corpus.text, request.vocab_size)
-    tokens = encode(tokenizer, corpus.text)
-    split(tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
-    run = new_run_dir(Path(request.out), request.name, corpus.name)
-    return Plan(run, tokenizer, tokens, describe(corpus), architecture, request.train)
+    text = load_encoded(request.data, request.vocab_size, progress=progress)
+    split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
+    run = new_run_dir(Path(request.out), request.name, text.identity["name"])
+    return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train)
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
     """A corpus's identity, as a run records it."""
-    return {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256, "n_bytes": corpus.n_bytes}
+    return corpus.identity
 
 
 # --- a resumed run ---

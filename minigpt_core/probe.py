@@ -54,7 +54,9 @@ def recorded(model: GPT) -> Iterator[Trace]:
     for block in model.layers:
         hooks.append(block.register_forward_hook(lambda _, __, x: trace.stream.append(x[0])))  # (T, C)
         # (B, T, F) -> (F,)
-        hooks.append(block.mlp.gelu.register_forward_hook(lambda _, __, x: trace.fired.append((x > 0).any(0).any(0))))
+        hooks.append(
+            block.mlp.activation.register_forward_hook(lambda _, __, x: trace.fired.append((x > 0).any(0).any(0)))
+        )
     try:
         yield trace
     finally:

@@ -6,14 +6,14 @@ import shlex
 from typing import Any
 
 from minigpt_core.checkpoint import Run
-from minigpt_core.config import ABLATIONS, PRESETS, TrainConfig, option
+from minigpt_core.config import ABLATIONS, PRESETS, RECIPES, TrainConfig, option
 from minigpt_core.corpus import BUILT_IN
 
 SIZES = ("n_layers", "num_heads", "embed_dim", "ff_mult", "seq_len", "dropout")
 """Model settings that the command names always: their defaults depend on the device."""
-NOT_ON_COMMAND_LINE = ("min_lr_fraction", "beta1", "beta2", "attention")
+NOT_ON_COMMAND_LINE = ("min_lr_fraction", "schedule", "beta1", "beta2", "attention")
 """Training settings that only Python can choose."""
-SPELLED_OUT = ("batch_size", "seed", "learning_rate", "warmup_steps")
+SPELLED_OUT = ("batch_size", "seed", "optimizer", "learning_rate", "warmup_steps")
 """Training settings that the command to repeat a run names even where they are the default."""
 
 
@@ -28,14 +28,21 @@ def again(run: Run, config: dict[str, Any]) -> tuple[list[str], list[str]]:
     options = [("data", _data(config.get("corpus", {}), remarks))]
     if run.tokenizer.to_dict().get("has_unknown"):
         options.append(("vocab_size", model["vocab_size"]))
-    options += [(name, model[name]) for name in SIZES]
-    switches = {name: model[name] for name, value in PRESETS["classic"].items() if model[name] != value}
+    # The preset of which the least was changed.
+    preset, switches = min(
+        (
+            (name, {key: model[key] for key, value in preset.items() if model[key] != value})
+            for name, preset in PRESETS.items()
+        ),
+        key=lambda found: len(found[1]),
+    )
+    options += [("preset", preset), *((name, model[name]) for name in SIZES)]
     for name, changes in ABLATIONS.items():
         if changes.items() <= switches.items():
             options.append(("ablate", name))
             switches = {key: value for key, value in switches.items() if key not in changes}
 
-    default = TrainConfig().to_dict()
+    default = TrainConfig().to_dict() | RECIPES[train["optimizer"]]
     train |= {"steps": run.state["total_steps"] or run.state["step"], "epochs": None, "minutes": None}
     # What was decided for this machine is asked for, so that another machine does not decide otherwise.
     train |= {name: devices[name] for name in ("precision", "threads") if name in devices}

@@ -106,8 +106,7 @@ def draw(
             kept = max(1, seq_len // 2)
             fresh = window[:, length - kept : length].clone()  # (B, kept)
             window[:, :kept], length = fresh, kept
-            for layer in cache:
-                layer.length = 0
+            cache.clear()
         logits = model(fresh, cache)[:, -1].float()  # (B, V)
         token = pick(logits if penalty == 1 else penalise(logits, seen, penalty), config, generator)  # (B,)
         yield token, logits

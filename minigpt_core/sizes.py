@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from minigpt_core.config import DEFAULT_SIZES, ModelConfig, TrainConfig, round_up
+from minigpt_core.config import DEFAULT_OPTIMIZER, DEFAULT_SIZES, RECIPES, ModelConfig, TrainConfig, lookup, round_up
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
@@ -18,13 +18,15 @@ SMALLEST_BATCH = 8
 def complete_sizes(
     kind: str, model: dict[str, Any], train: dict[str, Any], vocab_size: int
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Fill in what the user left open with the sizes for this kind of device ("cpu", "gpu").
+    """Fill in what the user left open: the sizes for this kind of device ("cpu", "gpu"), the optimizer's recipe.
 
     Raises:
         UsageError: a setting is out of range, or two contradict each other.
     """
     sizes = dict(DEFAULT_SIZES[kind])
     batch_size = sizes.pop("batch_size")
+    optimizer = train.get("optimizer", DEFAULT_OPTIMIZER)
+    recipe = lookup(RECIPES, optimizer, "optimizer")
     heads, width = model.get("num_heads"), model.get("embed_dim")
     if isinstance(width, int) and width > 0 and heads is None:
         sizes["num_heads"] = max(n for n in range(1, sizes["num_heads"] + 1) if width % n == 0)
@@ -32,7 +34,7 @@ def complete_sizes(
         sizes["embed_dim"] = round_up(sizes["embed_dim"], heads)
     return (
         ModelConfig(**{"vocab_size": vocab_size, **sizes, **model}),
-        TrainConfig(**{"batch_size": batch_size, **train}),
+        TrainConfig(**{"batch_size": batch_size, "optimizer": optimizer, **recipe, **train}),
     )
 
 

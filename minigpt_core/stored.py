@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from minigpt_core.atomic import atomic_file, write_atomic
-from minigpt_core.corpus import encode, load_corpus, split
+from minigpt_core.corpus import load_encoded, split
 from minigpt_core.errors import UserError
 from minigpt_core.rundir import RunDir
+from minigpt_core.token_store import open_entry
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
 
 STORED_TOKENS = 64 * 2**20
@@ -96,32 +98,45 @@ def read_tokenizer(run: RunDir) -> Tokenizer:
 
 
 def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np.ndarray:
-    """The encoded text of a run: (n,), from the run itself or, where it was too large to keep, from its source.
+    """The encoded text of a run: (n,), from the run itself or, where it was too large to keep, from the cache or
+    else from its source.
 
     Raises:
         UserError: neither is there, or the source is no longer the same text.
     """
     stored = stored_tokens(run)
     if stored is not None:
-        return np.array(stored)
+        return stored if stored.nbytes > STORED_TOKENS else np.array(stored)
     try:
-        text = load_corpus(corpus["source"])
+        text = load_encoded(corpus["source"], tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
     except UserError as error:
         raise UserError(f"run {run.name!r} kept no copy of its text, and {error}") from None
-    if text.sha256 != corpus["sha256"]:
+    if text.identity["sha256"] != corpus["sha256"]:
         raise UserError(f"run {run.name!r} kept no copy of its text, and {corpus['source']!r} has changed since")
-    return encode(tokenizer, text.text)
+    if text.tokenizer.to_dict() != tokenizer.to_dict():
+        raise UserError(f"run {run.name!r} kept no copy of its text, and its vocabulary is not that of the text")
+    return text.tokens
 
 
 def stored_tokens(run: RunDir) -> np.ndarray | None:
-    """The encoded text that the run keeps: (n,), read from the disk as needed; None if it keeps none."""
+    """The encoded text that the run keeps, or the cache for it: (n,), read as needed; None if neither does."""
     path = run.tokens / TOKENS_FILE
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        return None
+        return _cached_tokens(run)
     except (OSError, ValueError, EOFError) as error:  # what numpy makes of a damaged file
         raise UserError(f"cannot read {str(path)!r}: {error}") from None
+
+
+def _cached_tokens(run: RunDir) -> np.ndarray | None:
+    """The cache's entry that a run names, if it still is that of the run's vocabulary."""
+    try:
+        name, tokenizer = read_config(run)["corpus"].get("cache"), read_tokenizer(run)
+    except UserError:  # whoever needs these files says so
+        return None
+    found = open_entry(name) if isinstance(name, str) and Path(name).name == name else None
+    return found[1] if found and found[0].to_dict() == tokenizer.to_dict() else None
 
 
 def validation_text(run: RunDir, length: int) -> str | None:

@@ -200,12 +200,14 @@ def _configured(config: dict[str, Any]) -> dict[str, Any]:
 def parameters(config: ModelConfig) -> int:
     """Trainable parameters of a model, counted without torch."""
     d, hidden = config.embed_dim, config.ff_mult * config.embed_dim
-    norm = 2 * d if config.norm == "layernorm" else 0
-    attention = 4 * d * (d + 1)  # query, key, value, projection; weights and biases
-    mlp = hidden * (d + 1) + d * (hidden + 1)
+    one = 1 if config.biases else 0
+    norm = 2 * d * one if config.norm == "layernorm" else 0
+    attention = 4 * d * (d + one)  # query, key, value, projection; weights and biases
+    mlp = hidden * (d + one) + d * (hidden + one)
+    mix = config.token_mix * d if config.token_mix > 1 else 0
     positions = config.seq_len * d if config.positions == "learned" else 0
     embeddings = config.vocab_size * d * (1 if config.tied_head else 2)
-    return embeddings + positions + config.n_layers * (attention + mlp + 2 * norm) + norm
+    return embeddings + mix + positions + config.n_layers * (attention + mlp + 2 * norm) + norm
 
 
 # --- the metrics ---

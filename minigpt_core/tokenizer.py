@@ -25,6 +25,11 @@ CHUNK = 1 << 20
 TokenIds = Sequence[int] | np.ndarray
 
 
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest unsigned integer type that holds every id of a vocabulary: uint8, uint16 or uint32."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
 class Decoder(Protocol):
     """Turns a stream of tokens into text; never shows half a character."""
 
@@ -111,7 +116,11 @@ class CharTokenizer:
         """
         if not text:
             raise UsageError("the text is empty; a character vocabulary needs at least one character")
-        counts = _count_codes(text)
+        return cls.from_counts(_count_codes(text), vocab_size)
+
+    @classmethod
+    def from_counts(cls, counts: np.ndarray, vocab_size: int | None = None) -> CharTokenizer:
+        """As `from_text`, of a text that holds the code point c `counts[c]` times; `counts` is (0x110000,)."""
         codes = np.flatnonzero(counts)
         if vocab_size is None:
             return cls(_to_text(codes))
@@ -176,6 +185,10 @@ class CharTokenizer:
         table = np.full(int(self._codes.max()) + 2, self.vocab_size - 1 if self.has_unknown else -1, np.int64)
         table[self._codes] = np.arange(self.vocab_size)
         return table
+
+    def id_table(self, dtype: np.dtype) -> np.ndarray:
+        """(n,) the id of each code point, for a text of known characters; the last entry stands for all beyond."""
+        return self._id_of_code.astype(dtype)
 
     def _checked(self, ids: TokenIds) -> np.ndarray:
         array = np.asarray(ids, np.int64)

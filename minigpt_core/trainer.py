@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,13 @@ from torch.nn import functional as F
 
 from minigpt_core import checkpoint
 from minigpt_core.batches import Batches, eval_starts
+from minigpt_core.best import BestWeights, overfits
 from minigpt_core.config import DEFAULT_STEPS, TrainConfig
 from minigpt_core.data import TokenWindows, split_text
 from minigpt_core.devices import Devices, RandomState, WeightGate, compiled, decide, enter_thread, survey
 from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
-from minigpt_core.optim import clip_gradients, learning_rate, make_optimizer
+from minigpt_core.optim import clip_gradients, learning_rate, make_optimizers
 from minigpt_core.runlog import RunLog
 from minigpt_core.status import Event, EventKind, MetricsRow
 from minigpt_core.stored import update_config
@@ -87,8 +89,9 @@ class Trainer:
 
         self.model: GPT = model.to(device).train().requires_grad_(True).use_attention(self.devices.attention)
         self.forward: Callable[[Tensor], Tensor] = self.model
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizers = make_optimizers(self.model, config)
         self.meter = Meter(device)
+        self.best = BestWeights()
         self.state = TrainState(total_steps=self._planned_steps())
         self.phase: Literal["training", "evaluating"] = "training"
         self.progress = 0.0
@@ -126,6 +129,7 @@ class Trainer:
                 break
             self.step()
         if self.finished and not self.stopping and self.state.final_val_loss is None:
+            self._restore_best()
             self._evaluate_all()
         self.save()
 
@@ -153,17 +157,19 @@ class Trainer:
         started = time.perf_counter()
         state, config = self.state, self.config
         state.lr = learning_rate(state.step, state.total_steps, config) * state.lr_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = state.lr
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = state.lr
 
         inputs, targets = self.train_windows(self.batches.starts(state.step))  # (B, T) each
         loss = self._loss(self.forward, inputs, targets)  # ()
         loss.backward()
         norm = clip_gradients(self.model, config.grad_clip)  # ()
         with self.gate.changing():
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             state.step += 1
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.meter.add(loss.detach(), norm, config.grad_clip)
 
         self._account(started)
@@ -247,7 +253,22 @@ class Trainer:
             state.val_loss, state.val_step = loss, state.step
         if math.isfinite(loss) and (state.best_val_loss is None or loss < state.best_val_loss):
             state.best_val_loss, state.best_step = loss, state.step
+            self.best.keep(self.model.state_dict())
+        elif overfits(state, loss, self.config.patience, self.eval_every) and not self.finished:
+            state.total_steps = state.step
+            self._record_length()
+            self.event("info", f"stopped: validation is above its best of step {state.best_step:,} since: overfitting")
         return loss
+
+    def _restore_best(self) -> None:
+        """At the run's own end: the weights that generalised best, if the last ones do not."""
+        state = self.state
+        if self.config.patience and state.best_step != state.val_step:
+            with self.gate.changing():
+                restored = self.best.restore(self.model)
+            if restored:
+                state.val_loss, state.val_step = state.best_val_loss, state.best_step
+                self.event("info", f"restored the weights of step {state.best_step:,}, the best on validation")
 
     def _evaluate_all(self) -> None:
         """At the run's own end: the loss over the whole validation split."""
@@ -376,7 +397,7 @@ class Trainer:
         """Everything a resume needs, as tensors (the live ones, not copies) and plain values."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": self.random.state_dict(),
             "meter": {"sums": self.meter.sums, "steps": self.meter.steps, "seconds": self.meter.seconds},
             "state": msgspec.to_builtins(self.state),
@@ -396,7 +417,8 @@ class Trainer:
         try:
             with self.gate.changing():
                 self.model.load_state_dict(saved["model"])
-                self.optimizer.load_state_dict(saved["optimizer"])
+                for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+                    optimizer.load_state_dict(state)
                 self.random.load_state_dict(saved["random"])
                 self.meter.sums.copy_(saved["meter"]["sums"])
                 self.meter.steps, self.meter.seconds = saved["meter"]["steps"], saved["meter"]["seconds"]
@@ -405,6 +427,9 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
         self.saved_step = self.state.step
+        if self.log and self.state.best_step is not None:
+            with suppress(UserError):  # without it the last weights stay at the run's end
+                self.best.keep(checkpoint.load(self.log.run.best)["model"])
         now = self.config
         if now.eval_every != before.eval_every:
             self.state.eval_every = None

@@ -16,8 +16,9 @@ SETTLED_STEPS = 200
 RECENT_STEPS = 100
 """A norm or a clipped share is judged by its mean over so many steps."""
 HIGH_NORM, LOW_NORM = 10.0, 1e-3
-CLIPPED_SHARE = 0.9
-"""Gradients that are nearly always clipped are no longer scaled by their own size."""
+CLIPPED_SHARE, CUT_NORM = 0.9, 4.0
+"""Healthy small models have norms of 0.4 to 2 and are often clipped at 1. Nearly always *and* by much is another
+matter: then the size of a step says nothing any more about the slope."""
 HIGH_RATIO, LOW_RATIO = -1.5, -4.5
 """log10 of the step's size against the weights'. About −3 is healthy in large models (Karpathy, "makemore" part 3);
 small ones with their small initial weights learn well at −2."""
@@ -93,7 +94,9 @@ def _update(status: Status, health: Health | None) -> Iterator[str]:
 
 
 def _clipped(status: Status, recent: Recent) -> Iterator[str]:
-    if recent.clipped is not None and recent.clipped > CLIPPED_SHARE and status.step >= SETTLED_STEPS:
+    if recent.clipped is None or recent.grad_norm is None or status.step < SETTLED_STEPS:
+        return
+    if recent.clipped > CLIPPED_SHARE and recent.grad_norm > CUT_NORM:
         yield f"clipped {recent.clipped:.0%}: nearly every gradient is cut; a smaller learning rate may do better"
 
 

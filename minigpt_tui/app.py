@@ -50,6 +50,7 @@ class MiniGPTApp(TerminalApp):
     ) -> None:
         super().__init__(terminal)
         self.session = session
+        self.trains = session.trains
         self.main = main(session, ramp(terminal.color, terminal.ascii))
 
     @property

@@ -50,10 +50,14 @@ class TerminalApp(App[None]):
     """The theme on this terminal's colours. Leaving, by a key or by a signal, waits until what runs is saved.
 
     Attributes:
+        trains: whether there is something to steer, whose keys the help then explains.
         terminal: what it knows of it.
         signal_received: the signal that ended the app, if one did.
         insisted: the user would not wait for that.
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark", "help", "help", id="app.help")]
+    trains = False
 
     def __init__(self, terminal: Look) -> None:
         super().__init__()
@@ -116,6 +120,14 @@ class TerminalApp(App[None]):
         for number in self.handlers():
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
+
+    # --- help ---
+
+    def action_help(self) -> None:
+        """All keys of the screen on top."""
+        from minigpt_tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.screen, self.trains))
 
     # --- leaving ---
 

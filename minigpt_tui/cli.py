@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from minigpt_core.config import ABLATIONS, DEFAULT_SIZES, DEFAULT_STEPS, PRESETS, ModelConfig, SampleConfig, TrainConfig
+from minigpt_core.config import (
+    ABLATIONS,
+    DEFAULT_SIZES,
+    DEFAULT_STEPS,
+    PRESETS,
+    RECIPES,
+    ModelConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from minigpt_core.errors import UserError
 from minigpt_core.lab.design import SEEDS, STEPS
 from minigpt_tui.preferences import Preferences, load
@@ -90,6 +99,7 @@ DEFAULTS: dict[str, Any] = {
     **SampleConfig().to_dict(),
     **TrainConfig().to_dict(),
     **DEFAULT_SIZES,
+    **RECIPES,
     "steps": DEFAULT_STEPS,
     "ablation_steps": STEPS,
     "ablation_seeds": SEEDS,
@@ -155,12 +165,21 @@ def train(
     batch_size: Annotated[
         int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU, {gpu[batch_size]} on a GPU).")
     ] = None,
-    learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({learning_rate:g}).")] = None,
-    warmup_steps: Annotated[int | None, TRAINING("Steps until it is reached ({warmup_steps}).")] = None,
+    optimizer: Annotated[str | None, TRAINING("muon (for the blocks' matrices, AdamW for the rest) or adamw.")] = None,
+    learning_rate: Annotated[
+        float | None, TRAINING("Peak learning rate ({muon[learning_rate]:g}, adamw {adamw[learning_rate]:g}).")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, TRAINING("Steps until it is reached ({muon[warmup_steps]}, adamw {adamw[warmup_steps]}).")
+    ] = None,
     weight_decay: Annotated[float | None, TRAINING("Of matrices ({weight_decay:g}).")] = None,
     grad_clip: Annotated[float | None, TRAINING("Largest gradient norm ({grad_clip:g}); 0 is off.")] = None,
     dropout: Annotated[float | None, TRAINING("Probability ({dropout:g} on a CPU, {gpu[dropout]:g} on a GPU).")] = None,
     eval_every: Annotated[int | None, TRAINING("Steps between evaluations ({eval_every:,}).")] = None,
+    patience: Annotated[
+        int | None,
+        TRAINING("Evaluations above the best that end the run; its best weights are restored ({patience}; 0 is off)."),
+    ] = None,
     log_every: Annotated[int | None, TRAINING("Steps a metrics row covers (1 on a CPU, 10 on a GPU).")] = None,
     save_every: Annotated[int | None, TRAINING("Steps between checkpoints ({save_every:,}).")] = None,
     seed: Annotated[int | None, TRAINING("Of weights, batches and dropout ({seed}).")] = None,
@@ -218,7 +237,11 @@ def train(
         plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
     else:
         sizes = {name: value for name, value in given(options, of=ModelConfig).items() if name != "vocab_size"}
-        plan = prepare(Request(**given(options, of=Request), model=sizes, train=given(options, of=TrainConfig)))
+        request = Request(**given(options, of=Request), model=sizes, train=given(options, of=TrainConfig))
+        from minigpt_tui.encoding import EncodingProgress
+
+        with EncodingProgress() as progress:
+            plan = prepare(request, progress)
     return launch.train(plan, headless=headless, likes=look, text_on_stdin=data == "-")
 
 
@@ -278,7 +301,7 @@ def ablate(
     data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")] = None,
     steps: Annotated[int | None, TRAINING("Steps of every run ({ablation_steps:,}).")] = None,
     batch_size: Annotated[int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU).")] = None,
-    learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({learning_rate:g}).")] = None,
+    learning_rate: Annotated[float | None, TRAINING("Peak learning rate ({adamw[learning_rate]:g}).")] = None,
     preset: Annotated[str | None, MODEL("Architecture of the baseline: {presets}.")] = None,
     seq_len: Annotated[int | None, MODEL("Context in tokens ({cpu[seq_len]} on a CPU).")] = None,
     n_layers: Annotated[int | None, MODEL("Blocks ({cpu[n_layers]} on a CPU).")] = None,
@@ -413,7 +436,7 @@ def report(run: RunArgument = None, out: Out = "runs") -> None:
     found = find_run(run, Path(out))
     from minigpt_core.report import write_assets
 
-    for path in write_assets(found, lambda what: print(f"drawing {what}", file=sys.stderr)):
+    for path in write_assets(found, lambda what: print(f"writing {what}", file=sys.stderr)):
         print(path)
 
 
@@ -498,7 +521,7 @@ def doctor(
     minigpt-tui doctor
     minigpt-tui doctor --color 16
     """
-    look = likes(locals())  # first: a bad option must not wait for torch
+    look = likes(locals(), from_file=False)  # first: a bad option must not wait for torch
     from minigpt_tui.doctor import print_findings
 
     print_findings(look)
@@ -514,12 +537,13 @@ def keys() -> None:
     minigpt-tui keys
     minigpt-tui keys > keys.toml
     """
-    from minigpt_tui.preferences import path
-
-    own = load().keys
     from minigpt_tui.keymap import toml
+    from minigpt_tui.preferences import found, path
 
-    print(f"# for {path()}\n{toml(own)}")
+    own, problem = found()
+    if problem:
+        complain(f"{problem}; these are the keys without that file", 0)
+    print(f"# for {path()}\n{toml(own.keys)}")
 
 
 if __name__ == "__main__":

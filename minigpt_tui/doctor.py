@@ -13,18 +13,22 @@ from rich.text import Text
 from minigpt_core import hardware
 from minigpt_tui import terminal as term
 from minigpt_tui.listing import show
-from minigpt_tui.preferences import VARIABLE, Preferences, load, path
+from minigpt_tui.preferences import VARIABLE, Preferences, found, path
 from minigpt_tui.widgets.format import size
 
 
 def print_findings(likes: Preferences) -> None:
-    """Four tables: machine, training, terminal, preferences."""
-    found = term.inspect(likes)
+    """Four tables: machine, training, terminal, preferences.
+
+    Args:
+        likes: what the command line said.
+    """
+    says, problem = found()
     tables = {
         "Machine": machine(),
         "Training": training(),
-        "Terminal": terminal(found),
-        "Preferences": preferred(path(), load()),
+        "Terminal": terminal(term.inspect(likes.over(says))),
+        "Preferences": preferred(path(), says, problem),
     }
     for title, rows in tables.items():
         table = Table(
@@ -80,8 +84,10 @@ def terminal(found: term.Terminal) -> list[tuple[str, str, str]]:
     ]
 
 
-def preferred(file: Path, says: Preferences) -> list[tuple[str, str, str]]:
-    """The user's file and each thing that it sets."""
+def preferred(file: Path, says: Preferences, problem: str = "") -> list[tuple[str, str, str]]:
+    """The user's file and each thing that it sets, or what is wrong with it."""
+    if problem:
+        return [("file", problem, "nothing of it is used")]
     if not file.is_file():
         return [("file", str(file), f"not there: all as it comes ({VARIABLE} names another)")]
     said = {name: value for name, value in msgspec.structs.asdict(says).items() if value not in (None, {})}

@@ -23,7 +23,7 @@ GLYPHS = str.maketrans(
     | dict.fromkeys("●◆■•", "*")
     | dict.fromkeys("○◇□", "o")
     | {"★": "@"}
-    | dict(zip("▶▸✓✗‖↓↑→◂⏎␣←⇥—–…×°›░", ">>vx=v^><$_<>--~x >:", strict=True))
+    | dict(zip("▶▸✓✗‖↓↑→◂⏎␣←⇥—–…×°›░", ">>+x=v^><$_<>--~x >:", strict=True))
 )
 
 
@@ -58,6 +58,13 @@ ANSI = {
     palette.SECOND: "bright_yellow",
     palette.WARN: "bright_magenta",
     palette.BAD: "bright_red",
+    **dict(
+        zip(
+            palette.OVERLAY_COLOURS,
+            ("bright_magenta", "bright_white", "bright_red", "bright_blue", "bright_green"),
+            strict=True,
+        )
+    ),
 }
 """The theme in 16 colours; the nearest ones by distance would all be grey."""
 

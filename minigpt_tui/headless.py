@@ -62,7 +62,8 @@ def summary(status: Status) -> str:
     if status.eta is not None:
         parts.append(f"ETA {duration(status.eta)}")
     if status.phase not in ("training", "done"):
-        parts.append(f"{status.phase} {status.message}".strip())
+        doing = "" if status.phase == "saving" and status.message else status.phase  # "writing samples" says it all
+        parts.append(f"{doing} {status.message}".strip())
     return "  ".join(parts)
 
 

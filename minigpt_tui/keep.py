@@ -1,26 +1,32 @@
-"""An answer as a text file in its run's directory, for whoever wants to keep it."""
+"""An answer, or two to the same prompt, as a text file in its run's directory, for whoever wants to keep it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
 from minigpt_core.errors import UserError
 from minigpt_core.generation import Generation
+from minigpt_core.status import Stamp
 from minigpt_tui.widgets.settings_editor import summary
 
 FOLDER = "answers"
 
 
-def keep(generation: Generation, run: Path) -> Path:
-    """Write an answer as it is now to a new file in the run's folder `answers`; never over another.
+def keep(generations: Sequence[Generation], run: Path) -> Path:
+    """Write an answer, or the old and the new one to a prompt, as they are now; never over another file.
+
+    Those that no weights have answered yet are left out.
 
     Raises:
-        UserError: it cannot be written, or no weights have answered yet.
+        UserError: it cannot be written, or there is nothing to write yet.
     """
-    if generation.stamp is None:
+    answered = [(each, each.stamp) for each in generations if each.stamp is not None]
+    if not answered:
         raise UserError("no answer to save yet")
-    stem = f"step-{generation.stamp.step}-seed-{generation.stamp.seed}"
+    steps = "-and-".join(str(stamp.step) for _, stamp in answered)
+    stem = f"step-{steps}-seed-{answered[0][1].seed}"
     folder = run / FOLDER
     try:
         folder.mkdir(exist_ok=True)
@@ -28,7 +34,7 @@ def keep(generation: Generation, run: Path) -> Path:
             path = folder / (f"{stem}.txt" if number == 1 else f"{stem}-{number}.txt")
             try:
                 with open(path, "x", encoding="utf-8", errors="replace", newline="") as file:
-                    file.write(document(generation, run.name))
+                    file.write(document(answered, run.name))
                 return path
             except FileExistsError:
                 continue
@@ -37,14 +43,30 @@ def keep(generation: Generation, run: Path) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def document(generation: Generation, run: str) -> str:
-    """Where an answer came from, then each sample after its prompt."""
-    stamp, config = generation.stamp, generation.config
-    assert stamp is not None
-    loss = "" if stamp.val_loss is None else f", validation loss {stamp.val_loss:.4f} at step {stamp.val_step:,}"
-    lines = [f"# run {run}, step {stamp.step:,}{loss}", f"# seed {stamp.seed}, {summary(config)}", ""]
-    for sample, temperature in enumerate(config.rows):
-        if len(config.rows) > 1:
-            lines.append(f"# sample {sample + 1}, temperature {temperature:g}")
-        lines += [(generation.prompt if generation.shown is None else generation.shown) + generation.text(sample), ""]
+def document(answered: Sequence[tuple[Generation, Stamp]], run: str) -> str:
+    """Where an answer came from, then each sample after its prompt; of two answers, what they share comes first."""
+    first, stamp = answered[0]
+    request = f"# seed {stamp.seed}, {summary(first.config.replace(seed=None))}"
+    if len(answered) == 1:
+        return "\n".join([f"# run {run}, {weights(stamp)}", request, "", *texts(first)])
+    lines = [f"# run {run}, then and now: one prompt, two answers", request]
+    for name, (generation, stamp) in zip(("then", "now"), answered, strict=True):
+        lines += ["", f"# {name}: {weights(stamp)}", "", *texts(generation)]
     return "\n".join(lines)
+
+
+def weights(stamp: Stamp) -> str:
+    """Which weights answered, and how good they were."""
+    loss = "" if stamp.val_loss is None else f", validation loss {stamp.val_loss:.4f} at step {stamp.val_step:,}"
+    return f"step {stamp.step:,}{loss}"
+
+
+def texts(generation: Generation) -> list[str]:
+    """The lines of all samples."""
+    prompt = generation.prompt if generation.shown is None else generation.shown
+    lines = []
+    for sample, temperature in enumerate(generation.config.rows):
+        if len(generation.config.rows) > 1:
+            lines.append(f"# sample {sample + 1}, temperature {temperature:g}")
+        lines += [prompt + generation.text(sample), ""]
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -20,6 +21,9 @@ from minigpt_tui.preferences import nearest
 MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 NAMED = {key.value for key in Keys if "<" not in key.value and "+" not in key.value}
 NAMED |= {*KEY_TO_UNICODE_NAME, *KEY_NAME_REPLACEMENTS.values()}
+WORDS = {"⏎": "enter", "←": "left", "→": "right", "↑": "up", "↓": "down"}
+GROUPS = {"loss": "chart"}
+"""What users may call a group of bindings: the panes by the names that they see."""
 LABELS = {"pageup": "pgup", "pagedown": "pgdn", "enter": "⏎", "escape": "esc", "backspace": "bksp"}
 
 
@@ -96,26 +100,49 @@ def checked(keys: Mapping[str, str]) -> dict[str, str]:
     """The user's own keys in Textual's names.
 
     Raises:
-        UsageError: an unknown id or key, a key said twice, or one that means two things at once.
+        UsageError: unknown ids or keys, keys said twice, or that mean two things at once; all of them in one line.
+    """
+    out: dict[str, str] = {}
+    problems: list[str] = []
+    for name, text in keys.items():
+        try:
+            out[name] = named(name, text)
+        except UsageError as error:
+            problems.append(str(error))
+    problems += clashes(out)
+    if problems:
+        raise UsageError("[keys] " + "; also ".join(problems))
+    return out
+
+
+def named(name: str, text: str) -> str:
+    """One entry's keys in Textual's names, comma-separated.
+
+    Raises:
+        UsageError: an unknown id or key, or a key said twice.
     """
     known = catalogue()
-    out: dict[str, str] = {}
-    for name, text in keys.items():
-        if name not in known:
-            raise UsageError(f"[keys] unknown binding {name!r}{nearest(name, known)} (minigpt-tui keys lists them)")
-        named = [normal(key.strip(), f"[keys] {name} = {text!r}") for key in text.split(",")]
-        if len({*named}) < len(named):
-            raise UsageError(f"[keys] {name} = {text!r}: a key said twice")
-        out[name] = ",".join(named)
-    bound = {name: set(out[name].split(",") if name in out else entry.keys) for name, entry in known.items()}
+    if name not in known:
+        pane, _, verb = name.partition(".")
+        near = nearest(f"{GROUPS.get(pane, pane)}.{verb}", known)
+        raise UsageError(f"unknown binding {name!r}{near} (minigpt-tui keys lists them)")
+    keys = [normal(key.strip(), f"{name} = {text!r}") for key in text.split(",")]
+    if len({*keys}) < len(keys):
+        raise UsageError(f"{name} = {text!r}: a key said twice")
+    return ",".join(keys)
+
+
+def clashes(own: Mapping[str, str]) -> Iterator[str]:
+    """Each of the user's own keys that would mean two things at once, beyond those that do so by design."""
+    known = catalogue()
+    bound = {name: set(own[name].split(",") if name in own else entry.keys) for name, entry in known.items()}
     for a, b in combinations(known, 2):
-        if (a in out or b in out) and together(known[a], known[b]):
+        if (a in own or b in own) and together(known[a], known[b]):
             by_design = {*known[a].keys} & {*known[b].keys}
-            for key in (bound[a] & bound[b]) - by_design:
-                mine, other = (a, b) if a in out else (b, a)
+            for key in sorted((bound[a] & bound[b]) - by_design):
+                mine, other = (a, b) if a in own else (b, a)
                 about = known[other].description
-                raise UsageError(f"[keys] {mine}: {written(key)!r} is the key of {other} ({about}) at the same time")
-    return out
+                yield f"{mine}: {written(key)!r} is the key of {other} ({about}) at the same time"
 
 
 def normal(key: str, where: str) -> str:
@@ -150,6 +177,13 @@ def label(key: str) -> str:
     if key.startswith("ctrl+"):
         return f"^{label(key.removeprefix('ctrl+'))}"
     return LABELS.get(key) or format_key(key)
+
+
+def spelled(text: str) -> str:
+    """Keys as `label` writes them, in words where ASCII has no sign for them: `← →` is `left right`."""
+    for sign, word in WORDS.items():
+        text = re.sub(f"(?<=\\S){sign}", f" {sign}", text).replace(sign, word)
+    return text
 
 
 def toml(keymap: Mapping[str, str]) -> str:

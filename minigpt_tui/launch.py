@@ -62,7 +62,9 @@ def tour(name: str, steps: int | None, run: str | None, out: str, likes: Prefere
     if not terminal.interactive:
         raise UserError(f"a tour needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui train")
     train = {**lesson.train, **({} if steps is None else {"steps": steps})}
-    plan = prepare(Request(data=lesson.data, model=dict(lesson.model), train=train, name=run, out=out))
+    plan = prepare(
+        Request(data=lesson.data, preset="classic", model=dict(lesson.model), train=train, name=run, out=out)
+    )
 
     def main(session: Session, look: Ramp) -> MainScreen:
         from minigpt_tui.screens.tour import TourScreen

@@ -35,6 +35,8 @@ RAMP_256 = "eeeeee dadada d0d0d0 bcbcbc 87afd7 8787d7 5f87af 5f5fd7 005faf 0000a
 ANCHORS = ("eeeeee", "c3d4e8", "7fa6d0", "2f68aa", "06305f", "000a28")
 """Blues, even in lightness; the truecolor ramp runs straight from one to the next."""
 OVERLAYS = ("#000000", "#0000d7", "#d70000", "#008700", "#af00af", "#875f00", "#5f5f5f")
+RUNS = ("#af00ff", "#000000", "#870000", "#875f5f", "#000087")
+"""129, 16, 88, 95, 18: other runs in the loss chart, far from the teal and the brown of its own curves."""
 ROLES = {"previous": "#005faf", "induction": "#875f00", "sink": "#af005f", "diffuse": MUTED}
 
 
@@ -69,6 +71,7 @@ COUNTERPARTS = {
     **{f"#{dark}": f"#{light}" for dark, light in zip(heatmap.RAMP_256, RAMP_256, strict=True)},
     **{f"#{dark}": light for dark, light in zip(heatmap.CIVIDIS, between(ANCHORS, 32), strict=True)},
     **dict(zip(overlay_chart.COLOURS, OVERLAYS, strict=True)),
+    **dict(zip(palette.OVERLAY_COLOURS, RUNS, strict=True)),
     **{dark: ROLES[role] for role, dark in roles.COLOURS.items()},
 }
 """Dark colour to light colour. The borders at rest, the raw loss and a selected row are also steps of the ramp."""
@@ -86,8 +89,9 @@ ANSI = {
     SECOND: "magenta",
     BAD: "red",
     "#dadada": "white",
+    **dict(zip(RUNS, ("bright_magenta", "black", "red", "green", "cyan"), strict=True)),
 }
-"""The light theme in 16 colours: their yellow, green and cyan are too pale for white."""
+"""The light theme in 16 colours: their yellow is too pale for white, green and cyan serve for lines alone."""
 
 THEME = palette.theme(
     "minigpt-light",

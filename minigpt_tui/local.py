@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from minigpt_core.cast import Cast
-from minigpt_core.config import SampleConfig
+from minigpt_core.config import ModelConfig, SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame, HeadHistory, RecordedSample
@@ -28,6 +28,7 @@ from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
 from minigpt_core.status import Command, Envelope, Event, Reading, Stamp, Status, Stop
 from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
+from minigpt_core.summary import parameters
 from minigpt_core.weights import StoredWeights
 
 PROGRESS = ("total_steps", "val_loss", "val_step", "best_val_loss", "best_step", "final_val_loss", "lr_scale")
@@ -207,7 +208,7 @@ def sample_event(generation: Generation, stamp: Stamp) -> Event:
 def stored_status(run: RunDir) -> Status:
     """What the directory says of a run that nobody trains here."""
     try:
-        read_config(run)
+        model = ModelConfig.from_dict(read_config(run)["model"])
     except UserError as error:
         return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path))
     return Status(
@@ -216,6 +217,7 @@ def stored_status(run: RunDir) -> Status:
         run_dir=str(run.path),
         device="cpu",  # where its weights answer, whatever trained them
         precision="fp32",
+        n_params=parameters(model),
     )
 
 

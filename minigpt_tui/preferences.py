@@ -83,16 +83,24 @@ def load(said: Preferences | None = None) -> Preferences:
     """
     file = path()
     try:
-        found = read(file.read_bytes())
+        says = read(file.read_bytes())
     except FileNotFoundError:
         if os.environ.get(VARIABLE):
             raise UsageError(f"{VARIABLE} names {str(file)!r}, which is not there") from None
-        found = Preferences()
+        says = Preferences()
     except OSError as error:
         raise UsageError(f"cannot read {str(file)!r}: {error.strerror}") from None
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from None
-    return found if said is None else said.over(found)
+    return says if said is None else said.over(says)
+
+
+def found() -> tuple[Preferences, str]:
+    """What the file says and no problem; or nothing, and in a line what is wrong with it."""
+    try:
+        return load(), ""
+    except UsageError as error:
+        return Preferences(), str(error)
 
 
 def read(data: bytes) -> Preferences:

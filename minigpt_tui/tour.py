@@ -23,7 +23,7 @@ FIRST = Lesson(
     name="first",
     data="pydocs",
     model={"n_layers": 4, "num_heads": 4, "embed_dim": 128, "seq_len": CONTEXT},
-    train={"steps": 2400, "eval_every": 200, "device": "cpu"},
+    train={"optimizer": "adamw", "patience": 0, "steps": 2400, "eval_every": 200, "device": "cpu"},
     chapters=(
         Chapter(
             "A model that guesses",
@@ -136,7 +136,7 @@ HEADS = Lesson(
     name="heads",
     data="repeats",
     model={"n_layers": 2, "num_heads": 4, "embed_dim": 128, "seq_len": CONTEXT},
-    train={"steps": 4000, "eval_every": 400, "device": "cpu"},
+    train={"optimizer": "adamw", "patience": 0, "steps": 4000, "eval_every": 400, "device": "cpu"},
     chapters=(
         Chapter(
             "A text that repeats itself",

@@ -70,7 +70,14 @@ async def main(folder: Path) -> None:
 
 async def gallery(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as runs:
-        request = Request(data="repeats", model={"n_layers": 2}, train={"seed": 3}, name="repeats", out=runs)
+        request = Request(
+            data="repeats",
+            preset="classic",
+            model={"n_layers": 2},
+            train={"optimizer": "adamw", "seed": 3},
+            name="repeats",
+            out=runs,
+        )
         session = LocalSession.training(prepare(request))
         app = MiniGPTApp(session, LOOK)
         async with app.run_test(size=MEDIUM) as pilot:

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from minigpt_core.config import TrainConfig
+from minigpt_core.config import RECIPES, TrainConfig
 from minigpt_tui import cli
 
 PROGRAM = [sys.executable, "-m", "minigpt_tui.cli"]
@@ -186,9 +186,9 @@ def test_help_tells_the_true_defaults(call, monkeypatch):
     _, out, _ = call("train", "--help")
     for name in ("learning_rate", "warmup_steps", "weight_decay", "grad_clip", "eval_every", "save_every", "seed"):
         line = next(line for line in out.splitlines() if f"--{name.replace('_', '-')} " in line)
-        told = re.search(r"\(([\d.,]+)\)", line)
+        told = re.search(r"\(([\d.]+(?:,\d+)*)(?:, adamw [\d.]+)?\)", line)
         assert told, line
-        assert float(told[1].replace(",", "")) == getattr(TrainConfig(), name)
+        assert float(told[1].replace(",", "")) == (TrainConfig().to_dict() | RECIPES["muon"])[name]
 
 
 def test_help_version_and_a_bad_option_need_no_torch(place):
@@ -284,7 +284,7 @@ def test_report_and_doctor(call, monkeypatch):
     code, out, err = call("report", "été 1")
     assert code == 0
     assert "sample_generation.txt" in out
-    assert "drawing" in err
+    assert "writing" in err
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = call("doctor")
     assert code == 0

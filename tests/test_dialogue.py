@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_core.dialogue import LEAST_SPEECHES, Template, Turn, scene, speakers
+from minigpt_core.dialogue import LEAST_SPEECHES, Template, Turn, as_written, scene, speakers, unknown_speaker
 from minigpt_core.errors import UsageError
 
 PLAY = "ROMEO:\nAy me.\n\nJULIET:\nHist!\n\nROMEO:\nMy dear?\n\nFirst Citizen:\nSpeak: speak.\nThus:\n\n"
@@ -31,6 +31,17 @@ def test_what_only_looks_like_a_speaker_is_none(line):
 def test_speeches_follow_a_blank_line_and_may_be_indented():
     assert speakers("x\nso he said:\ny\n" * 5, 9) == ()
     assert speakers("NAME:\n  text\n \n" * 5, 9) == ("NAME",)
+
+
+def test_a_speaker_is_found_however_the_name_is_capitalised():
+    names = ("ROMEO", "First Citizen")
+    assert [as_written(name, names) for name in ("romeo", "FIRST citizen", "Romeoo", "")] == [*names, None, None]
+
+
+def test_an_unknown_speaker_is_told_the_nearest_names():
+    names = ("ROMEO", "JULIET", "Romero", "First Citizen")
+    assert str(unknown_speaker("Romeoo", names)) == "Romeoo does not speak in this text; did you mean ROMEO or Romero?"
+    assert "/chat lists" in str(unknown_speaker("xyz", names))
 
 
 def test_the_default_template_is_a_play():

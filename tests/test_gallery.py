@@ -20,6 +20,7 @@ from minigpt_tui.widgets.gallery import ranking, trace
 from minigpt_tui.widgets.heatmap import ramp
 from minigpt_tui.widgets.palette import THEME
 from minigpt_tui.widgets.roles import MEANING
+from tests.scripted_session import Terminal
 
 SIZES = [(80, 24), (120, 35), (200, 50), (60, 16), (40, 12), (20, 5), (8, 3), (3, 2)]
 TOKENS = tuple("to be or not to be, that is")
@@ -83,6 +84,7 @@ class GalleryApp(App[None]):
         super().__init__()
         self.register_theme(THEME)
         self.theme = THEME.name
+        self.terminal = Terminal()
         self.gallery = GalleryScreen(session, ramp(depth, ascii=False))  # type: ignore[arg-type]
         self.answers: list[tuple[int, int] | None] = []
 

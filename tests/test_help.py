@@ -8,7 +8,7 @@ from textual.containers import VerticalScroll
 
 from minigpt_core.status import Pause, Resume
 from minigpt_tui.app import MiniGPTApp
-from minigpt_tui.keymap import bindings_of, catalogue, checked, label
+from minigpt_tui.keymap import bindings_of, catalogue, checked, label, spelled
 from minigpt_tui.screens.help import HelpScreen, groups
 from minigpt_tui.widgets import hints
 from tests.scripted_session import ScriptedSession, Terminal
@@ -141,3 +141,17 @@ async def test_the_greeting_leaves_by_itself(monkeypatch: pytest.MonkeyPatch) ->
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause(0.2)
         assert "talk to it" not in rows(app)[-1]
+
+
+async def test_in_ascii_keys_are_words_and_not_other_keys() -> None:
+    app = app_of(ascii=True)
+    async with app.run_test(size=(120, 35)) as pilot:
+        await pilot.press("i")
+        await pilot.pause()
+        assert "enter send" in rows(app)[-1]
+        await pilot.press("escape", "question_mark")
+        await pilot.pause()
+        shown = "\n".join(rows(app))
+        assert "left" in shown
+        assert "enter" in shown
+    assert spelled("←→ frame") == "left right frame"

@@ -181,12 +181,13 @@ def token(app: Any) -> str:
 
 
 def pages(app: Any) -> float:
-    """How far from the top."""
-    return app.main.transcript.scroll_offset.y / app.main.transcript.size.height
+    """How far from the top; the first row of a page keeps the answer's stamp."""
+    return app.main.transcript.scroll_offset.y / (app.main.transcript.size.height - 1)
 
 
 def pages_from_end(app: Any) -> float:
-    return app.main.transcript.max_scroll_y / app.main.transcript.size.height - pages(app)
+    transcript = app.main.transcript
+    return (transcript.max_scroll_y - transcript.scroll_offset.y) / (transcript.size.height - 1)
 
 
 def compared(app: Any) -> list[tuple[str, ...]]:

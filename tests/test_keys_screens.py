@@ -43,7 +43,7 @@ HELP = [Case("help.close", back, BACK)]
 
 
 async def test_keys_of_the_help_screen() -> None:
-    begin = partial(opened, opens=lambda main: main.action_help())
+    begin = partial(opened, opens=lambda main: main.app.action_help())
     assert await failures(MAIN._replace(begin=begin), HELP) == []
 
 

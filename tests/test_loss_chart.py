@@ -320,7 +320,7 @@ async def test_keys_smooth_by_a_ladder_and_say_so() -> None:
     app = ChartApp()
     async with app.run_test(size=(100, 24)) as pilot:
         chart = await shown(app, pilot, Run(metrics(300)), 300)
-        assert "β .98" in str(chart.border_subtitle)
+        assert "smoothed .98" in str(chart.border_subtitle)
         await pilot.press("plus", "minus", "minus", "minus", "minus", "0", "o")
         await pilot.pause()
         assert app.messages == [0.99, 0.98, 0.9, 0.0, 0.0, 0.98, "overlays"]

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minigpt_core.attention import attention_weights, explicit_attention, fused_attention
-from minigpt_core.config import ABLATIONS, ModelConfig
+from minigpt_core.attention import attention_weights, explicit_attention, fused_attention, rotate
+from minigpt_core.config import ABLATIONS, PRESETS, ModelConfig
+from minigpt_core.errors import UsageError
 from minigpt_core.model import GPT
 from minigpt_core.probe import attention_maps
 
@@ -120,14 +121,15 @@ def test_attention_maps_put_the_attention_path_back():
 
 
 @pytest.mark.parametrize("path", ["explicit", "fused"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("ablation", [None, *ABLATIONS])
-def test_no_position_sees_its_future(ablation, path):
+def test_no_position_sees_its_future(ablation, preset, path):
     """Even an ablated model: the gradient of position i's logits reaches no embedding after i."""
     torch.manual_seed(0)
-    model = GPT(SMALL.replace(**ABLATIONS.get(ablation, {}))).use_attention(path)
+    model = GPT(SMALL.replace(**PRESETS[preset] | ABLATIONS.get(ablation, {}))).use_attention(path)
     perturb(model)
     embedded = []
-    model.dropout.register_forward_hook(lambda _module, inputs, _output: embedded.append(inputs[0]))
+    model.token_embedding.register_forward_hook(lambda _module, _inputs, output: embedded.append(output))
     logits = model(torch.randint(0, 65, (1, 10)))
     for i in range(10):
         (gradient,) = torch.autograd.grad(logits[0, i].square().sum(), embedded[0], retain_graph=True)
@@ -166,6 +168,44 @@ def test_initialisation_is_what_the_docstring_says():
     assert torch.all(block.norm1.weight == 1)
     free = GPT(ModelConfig(vocab_size=500, n_layers=8, embed_dim=128, residual=False))
     assert free.blocks[3].mlp.proj.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_the_modern_preset_begins_as_its_docstring_says():
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(vocab_size=500, n_layers=2, embed_dim=128, **PRESETS["modern"]))
+    block = model.blocks[0]
+    assert model.token_embedding.weight.std().item() == pytest.approx(0.5, rel=0.05)
+    for weight in (block.attention.qkv.weight, block.mlp.up.weight):
+        assert weight.std().item() == pytest.approx(0.5 / 128**0.5, rel=0.05)
+    for weight in (model.head.weight, block.attention.proj.weight, block.mlp.proj.weight):
+        assert weight.count_nonzero() == 0
+    tokens = torch.randint(0, 500, (2, 8))
+    assert torch.equal(model.mix(model.token_embedding(tokens)), model.token_embedding(tokens))
+    assert all(name.endswith("weight") for name, _ in model.named_parameters())  # no biases
+
+
+def test_rotary_attention_depends_on_distances_only():
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 6, 3, 8)  # (B, T, H, D) each
+    here, there = ((rotate(q, start, 40) * rotate(k.roll(2, 1), start, 40)).sum(-1) for start in (0, 30))
+    torch.testing.assert_close(here, there, atol=1e-4, rtol=0)
+    torch.testing.assert_close(rotate(q, 5, 40).norm(dim=-1), q.norm(dim=-1))
+    assert torch.equal(rotate(q, 0, 40)[:, 0], q[:, 0])  # position 0 stays as it is
+
+
+def test_rotary_positions_need_an_even_head():
+    with pytest.raises(UsageError, match="even number of dimensions a head, and there are 5"):
+        ModelConfig(vocab_size=9, embed_dim=20, num_heads=4, positions="rotary")
+
+
+def test_the_mix_is_a_causal_convolution():
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=9, embed_dim=6, num_heads=1, token_mix=3)
+    mix, x = GPT(config).mix, torch.randn(2, 7, 6)
+    torch.nn.init.normal_(mix.weight)
+    kernel = mix.weight.detach().flip(0).T[:, None]  # (C, 1, n), the oldest first
+    expected = F.conv1d(F.pad(x.mT, (2, 0)), kernel, groups=6).mT  # (B, T, C)
+    torch.testing.assert_close(mix(x), expected)
 
 
 def test_ablations_take_away_what_they_name():

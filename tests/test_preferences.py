@@ -79,6 +79,22 @@ def test_what_is_wrong_is_one_line_with_the_file_and_the_entry(file: Path, text:
     assert "\n" not in str(caught.value)
 
 
+def test_all_mistakes_among_the_keys_are_told_at_once(file: Path) -> None:
+    file.write_text('[keys]\nrun.puase = "p"\nrun.step = "ctlr+p"\nloss.log = "u2"\nrun.save = "n"')
+    with pytest.raises(UsageError) as caught:
+        load()
+    for said in ("'run.pause'", "'ctrl+p'", "did you mean 'chart.log'", "run.save: 'n' is the key of run.step"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["keys", "doctor"])
+def test_what_helps_to_mend_the_file_works_while_it_is_broken(file: Path, command: str) -> None:
+    file.write_text('[keys]\nrun.puase = "p"')
+    ended = run(command)
+    assert ended.returncode == 0
+    assert "did you mean 'run.pause'" in " ".join((ended.stderr + ended.stdout).split())
+
+
 def test_a_key_may_move_to_where_another_has_left() -> None:
     assert checked({"run.save": "n", "run.step": "s"}) == {"run.save": "n", "run.step": "s"}
 

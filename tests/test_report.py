@@ -134,7 +134,7 @@ def test_a_run_ends_with_a_page_that_tells_all(finished):
         "heads": ["recorded frames", "to 120", "L1 H1"],
         "through": ["step 120"],
         "temperatures": ["Temperature 0.2", "Temperature 1.2", "seed 5"],
-        "configuration": ["embed_dim", "32", "learning_rate", "0.003"],
+        "configuration": ["embed_dim", "32", "learning_rate", "0.02"],
         "text": ["<b> & 1.txt", config["corpus"]["sha256"]],
         "machine": ["asked for", "torch", config["versions"]["torch"]],
         "again": ["--ablate no-positions", "--resume", "--steps 240"],

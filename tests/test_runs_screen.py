@@ -17,9 +17,9 @@ from minigpt_core.lock import RunLock
 from minigpt_core.summary import RunSummary
 from minigpt_tui.base import Look, TerminalApp
 from minigpt_tui.browser import BrowserApp
-from minigpt_tui.screens.browse import Choice
+from minigpt_tui.screens.browse import BrowseScreen, Choice
 from minigpt_tui.screens.compare import CompareScreen
-from minigpt_tui.screens.runs import EMPTY, LOOKING, ConfirmScreen, RunsScreen
+from minigpt_tui.screens.runs import LOOKING, ConfirmScreen, RunsScreen
 from minigpt_tui.widgets.run_settings import differing, shortened
 from minigpt_tui.widgets.run_table import COLUMNS, arranged, fitting
 from tests.scripted_session import Terminal
@@ -240,7 +240,7 @@ async def test_an_empty_folder_says_how_to_begin() -> None:
         library.ready = True
         app.list.poll()
         await pilot.pause()
-        assert EMPTY in text(app)
+        assert BrowseScreen.EMPTY in text(app)
         library.problem = "cannot list the runs in runs: Permission denied"
         app.list.poll()
         await pilot.pause()
@@ -428,11 +428,9 @@ async def test_the_picker_gives_back_what_is_to_be_overlaid() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         assert list(app.picker.marked) == ["Été 1"]
         assert "resume" not in text(app)
-        await press(pilot, "enter", "down", "space")
-        assert "this is the run on the screen" in text(app)
-        await press(pilot, "d")
-        assert "cannot be deleted here" in text(app)
-        await press(pilot, "r", "end", "space", "home", "down", "down", "space")
+        assert "tidy" not in text(app)
+        await press(pilot, "enter")
+        await press(pilot, "r", "end", "space", "home", "down", "space")
         assert "2 marked" in rows(app)[0]
         await press(pilot, "slash", "x", "enter", "escape")
         assert app.result is None  # the first escape drops the filter
@@ -470,7 +468,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
 def test_from_the_list_into_a_conversation(trained: Path) -> None:
     with PseudoTerminal([*PROGRAM, "runs", "--tui"], cwd=trained) as terminal:
         terminal.wait_for("small")
-        terminal.wait_for("open")
+        terminal.wait_for("done")
         terminal.send("\r")
         terminal.wait_for("prompt")
         terminal.wait_for("done", 60)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_core import CharTokenizer, sample
-from minigpt_core.config import ModelConfig, SampleConfig
+from minigpt_core.config import PRESETS, ModelConfig, SampleConfig
 from minigpt_core.generation import Generation
 from minigpt_core.model import GPT
 from minigpt_core.sampler import COLDEST, StopText, answer, decode, encode_prompt, filter_logits, pick, stream, weigh
@@ -16,10 +16,10 @@ TOKENIZER = CharTokenizer.from_text("abcdefghij \n")
 GREEDY = SampleConfig(temperature=0, max_new_tokens=40)
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=PRESETS)
+def model(request):
     torch.manual_seed(3)
-    model = GPT(CONFIG).eval()
+    model = GPT(CONFIG.replace(**PRESETS[request.param])).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)  # far from uniform, so that a wrong position would show
@@ -164,7 +164,7 @@ def test_cancelling_ends_the_answer_after_the_current_token(model):
 
 def answered(model: GPT, config: SampleConfig, seed: int = 1) -> Generation:
     generation = Generation("ab", config)
-    answer(generation, model, TOKENIZER, [0, 1], seed)
+    answer(generation, model, TOKENIZER, TOKENIZER.encode("ab").tolist(), seed)
     return generation
 
 
@@ -197,7 +197,7 @@ def test_several_temperatures_are_one_answer_and_the_coldest_is_greedy(model):
 def test_a_choice_tells_the_probability_before_any_filter_and_the_likeliest_tokens(model):
     config = SampleConfig(temperature=0.3, top_k=2, repetition_penalty=1.5, max_new_tokens=6)
     generation = answered(model, config)
-    tokens = [0, 1]
+    tokens = TOKENIZER.encode("ab").tolist()
     for choice in generation.choices[0]:
         with torch.no_grad():
             probabilities = model(torch.tensor([tokens]))[0, -1].softmax(-1)
@@ -212,7 +212,11 @@ def test_a_choice_tells_the_probability_before_any_filter_and_the_likeliest_toke
 def test_choices_change_nothing_of_the_text_and_cost_nothing_unless_asked_for(model):
     generation = answered(model, SampleConfig(num_samples=2, max_new_tokens=30))
     config = generation.config
-    pieces = [item for item in stream(model, TOKENIZER, [0, 1], config, seed=1) if not isinstance(item, str)]
+    pieces = [
+        item
+        for item in stream(model, TOKENIZER, TOKENIZER.encode("ab").tolist(), config, seed=1)
+        if not isinstance(item, str)
+    ]
     assert all(piece.choice is None for piece in pieces)
     for row in range(2):
         assert "".join(piece.text for piece in pieces if piece.sample == row) == generation.text(row)

@@ -10,6 +10,8 @@ from minigpt_core.status import Note, Pause, Resume, Save, ScaleLearningRate, Se
 from minigpt_tui.widgets import slash
 from minigpt_tui.widgets.settings_editor import FIELDS, SEPARATOR, SettingsEditor, shown, summary
 
+WHOLE = SampleConfig(temperature=0.8, top_p=0.9, top_k=40, min_p=0.1, seed=3, num_samples=2)
+
 NAMES = ("ROMEO", "JULIET", "First Citizen", "Romulus")
 
 
@@ -43,9 +45,7 @@ def test_bad_temperatures_are_one_clear_line(text):
     ],
 )
 def test_steering_commands(name, value, command):
-    made, said = slash.STEERING[name].make(value)
-    assert made == command
-    assert said
+    assert slash.STEERING[name].make(value) == command
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,8 @@ def test_help_names_every_command():
         ("/chat R", ["/chat ROMEO", "/chat Romulus"]),
         ("/chat first", ["/chat First Citizen"]),
         ("/chat ROMEO as r", ["/chat ROMEO as Romulus"]),
+        ("/chat romeo ", ["/chat ROMEO as "]),
+        ("/chat o", ["/chat off"]),
         ("/temp 0", []),
         ("/xyz", []),
         ("//te", []),
@@ -108,12 +110,12 @@ def test_any_steps_give_settings_that_hold_and_are_shown(steps):
         before = editor.config
         assert editor.change(by) == (editor.config != before)
         assert SampleConfig.from_dict(editor.config.to_dict()) == editor.config
-        assert any(number == field for number, _ in shown(editor.config, field, 20))
+        assert any(number == field for number, _ in editor.shown(20))
 
 
 def test_a_step_up_and_down_comes_back():
     for field in range(len(FIELDS)):
-        editor = SettingsEditor(SampleConfig(temperature=0.8, top_p=0.9, top_k=40, min_p=0.1, seed=3, num_samples=2))
+        editor = SettingsEditor(WHOLE)
         editor.chosen = field
         before = editor.config
         assert editor.change(1)
@@ -143,7 +145,77 @@ def test_steps_are_sensible(field, config, by, text):
     editor = SettingsEditor(config)
     editor.chosen = field
     editor.change(by)
-    assert dict(shown(editor.config, field))[field] == text
+    assert dict(editor.shown())[field] == text
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "text"),
+    [
+        (0, "0.85", "T 0.85"),
+        (0, "0.5 1.2", "T 0.5 1.2"),
+        (1, "1000", "1,000 tokens"),
+        (2, "0", "top-k all"),
+        (3, ".5", "top-p 0.5"),
+        (4, "0.07", "min-p 0.07"),
+        (5, "1.25", "penalty 1.25"),
+        (6, "20261123", "seed 20261123"),
+        (7, "1", "1 sample"),
+    ],
+)
+def test_what_is_typed_in_a_field_becomes_its_value(field, typed, text):
+    editor = SettingsEditor(WHOLE)
+    editor.chosen = field
+    for character in typed:
+        editor.type(character)
+    assert typed in dict(editor.shown())[field]
+    assert editor.config == WHOLE  # not before it is taken
+    assert editor.take()
+    assert dict(editor.shown())[field] == text
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"), [(0, "-1"), (0, "."), (1, "0"), (1, "1.5"), (1, "99999"), (3, "2"), (6, "-3"), (7, "9")]
+)
+def test_a_typed_value_that_does_not_do_says_why_and_leaves_the_old_one(field, typed):
+    editor = SettingsEditor(WHOLE)
+    editor.chosen = field
+    for character in typed:
+        editor.type(character)
+    with pytest.raises(UsageError, match=f"^/{FIELDS[field].command}: .+"):
+        editor.take()
+    assert editor.config == WHOLE
+    assert editor.typed is None
+
+
+@pytest.mark.parametrize(("field", "left"), [(0, "T 0._"), (1, "20_ tokens"), (6, "seed _"), (7, "_ samples")])
+def test_backspace_takes_from_the_number_that_stands_there(field, left):
+    editor = SettingsEditor(WHOLE)
+    editor.chosen = field
+    editor.erase()
+    assert dict(editor.shown())[field] == left
+
+
+def test_nothing_typed_is_a_random_seed_and_else_the_old_value():
+    for field in range(len(FIELDS)):
+        editor = SettingsEditor(WHOLE)
+        editor.chosen = field
+        for _ in range(9):
+            editor.erase()
+        assert editor.take() == (FIELDS[field].command == "seed")
+        assert editor.config == (WHOLE.replace(seed=None) if FIELDS[field].command == "seed" else WHOLE)
+
+
+@pytest.mark.parametrize("columns", [200, 74, 34, 20])
+def test_every_field_can_be_reached_and_the_chosen_one_is_in_view(columns):
+    editor = SettingsEditor(WHOLE)
+    for chosen in range(len(FIELDS)):
+        editor.chosen = chosen
+        found = editor.shown(columns)
+        numbers = [number for number, _ in found if number is not None]
+        assert chosen in numbers
+        assert len(SEPARATOR.join(text for _, text in found)) <= columns
+        assert (found[0][0] is None) == (numbers[0] > 0)  # a mark where there are more
+        assert (found[-1][0] is None) == (numbers[-1] < len(FIELDS) - 1)
 
 
 def test_choosing_goes_around():
@@ -159,7 +231,7 @@ def test_choosing_goes_around():
 def test_what_has_no_room_leaves_whole_the_temperature_last(columns):
     config = SampleConfig(min_p=0.1, seed=7, num_samples=3, stop=("Al", "x\n"))
     everything = summary(config).split(SEPARATOR)
-    texts = [text for _, text in shown(config, None, columns)]
+    texts = [text for _, text in shown(config, columns)]
     assert [text for text in everything if text in texts] == texts
     assert len(SEPARATOR.join(texts)) <= columns
     assert not texts or texts[0] == "T 0.8"

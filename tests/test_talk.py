@@ -118,6 +118,66 @@ async def test_the_title_edits_the_settings() -> None:
         assert "seed" not in title(app)
 
 
+@pytest.mark.parametrize("columns", [120, 80, 40])
+async def test_a_number_is_typed_in_the_title_and_the_hint_says_how(columns: int) -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(columns, 24)) as pilot:
+        await pilot.press("3", "i", *"a", "ctrl+t", "left", "left")  # around the end, to the seed
+        await pilot.pause()
+        row = app.main.prompt.region
+        assert "seed random" in rows(app)[row.y]
+        assert "←→ field · type a number" in rows(app)[row.bottom - 1].replace("↑↓ change · ", "")
+        await pilot.press(*"1234", "backspace", "5")
+        assert "seed 1235_" in rows(app)[row.y]
+        await pilot.press("enter")
+        assert "field" not in rows(app)[row.bottom - 1]
+        await pilot.press("b", "enter")
+        assert (session.generations[0].prompt, session.generations[0].config.seed) == ("ab", 1235)
+        await pilot.press("ctrl+t", *"0.65", "!")  # anything else ends it, and is text
+        assert app.main.prompt.text == "!"
+        assert "T 0.65" in title(app)
+
+
+async def test_a_burst_of_keys_reaches_the_settings() -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i")
+        for key in ("ctrl+t", "left", "left", "7", "7", "enter", "a", "enter"):  # as over a slow link
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause(0.2)
+        assert [(each.prompt, each.config.seed) for each in session.generations] == [("a", 77)]
+
+
+async def test_a_wrong_number_says_why_keeps_the_old_one_and_the_field() -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        for leave in ("enter", "right"):
+            await pilot.press("i", "ctrl+t", "minus", "1", leave)
+            await pilot.pause()
+            assert "/temp: -1: expected a number >= 0" in rows(app)[0]
+            assert "T 0.8 ·" in rows(app)[app.main.prompt.region.y]
+            await pilot.press("2", "escape")
+            assert "T 2 ·" in title(app)
+            await send(pilot, "/temp 0.8")
+
+
+async def test_without_arrows_to_draw_the_hint_is_in_words_and_without_a_title_above() -> None:
+    app = app_of(ScriptedSession(), ascii=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i", "ctrl+t")
+        await pilot.pause()
+        assert "left/right field" in rows(app)[app.main.prompt.region.bottom - 1]
+        await pilot.resize_terminal(80, 8)
+        await pilot.press("3", "i", "ctrl+t", *"0.5")
+        await pilot.pause()
+        assert "T 0.5_ . left/right field" in rows(app)[0]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "next answers: T 0.5" in rows(app)[0]
+
+
 async def test_a_click_on_the_title_chooses_a_field() -> None:
     app = app_of(ScriptedSession())
     async with app.run_test(size=(120, 35)) as pilot:
@@ -203,7 +263,7 @@ async def test_turns_that_the_context_cannot_hold_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("/chat Rome", "did you mean ROMEO"),
+        ("/chat romeo as I", "you are I (nobody in this text), ROMEO replies"),
         ("/chat off", "no more chat"),
         ("/chat ROMEO", "you are JULIET, ROMEO replies"),
         (r"/template {name}: {text}", "no {reply}"),
@@ -218,6 +278,61 @@ async def test_chat_commands_say_what_they_did(command: str, said: str) -> None:
         await pilot.press("enter")
         await pilot.pause()
         assert said in rows(app)[0]
+
+
+async def test_nobody_begins_to_talk_to_somebody_unknown() -> None:
+    app = app_of(ScriptedSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await send(pilot, "/chat Romeoo")
+        await pilot.pause()
+        assert "Romeoo does not speak in this text; did you mean ROMEO?" in rows(app)[0]
+        assert title(app).startswith("prompt")
+        await send(pilot, "/chat juliet", "/chat Romeoo")
+        assert title(app).startswith("ROMEO → JULIET")
+
+
+@pytest.mark.parametrize("pane", ["1", "3", "4"])
+@pytest.mark.parametrize("size", [(80, 24), (40, 14)])
+async def test_help_opens_at_its_start_and_is_scrolled_from_the_prompt(size: tuple[int, int], pane: str) -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press(pane, "i", "pageup")
+        assert app.main.transcript.following  # nothing is out of view
+        await send(pilot, *["/chat"] * 6, "/help")
+        await pilot.pause(0.1)
+        assert "pgup and pgdn scroll" in screen(app)
+        assert "/note" not in screen(app)
+        for _ in range(30):
+            await pilot.press("pagedown")
+        assert "/note" in screen(app)
+        assert app.focused is app.main.prompt
+        assert app.main.transcript.following
+        await pilot.press("pageup")
+        assert "/note" not in screen(app)
+        await send(pilot, "To be")  # what is asked for comes into view
+        session.stream(session.generations[0], 500)
+        await refreshed(pilot)
+        await pilot.pause(0.1)
+        assert app.main.transcript.following
+
+
+async def test_confirmations_are_true_while_paused() -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for paused, said in ((False, "saving at the next step"), (True, "saving now")):
+            session.paused = paused
+            await refreshed(pilot)
+            app.main.leave_prompt()
+            await pilot.press("s")
+            assert said in rows(app)[0]
+            await send(pilot, "/save")
+            await pilot.pause()
+            assert said in rows(app)[0]
+        await send(pilot, "/pause")
+        await pilot.pause()
+        assert "already paused" in rows(app)[0]
 
 
 async def test_a_template_of_ones_own_and_the_list_of_speakers() -> None:
@@ -283,13 +398,14 @@ def answer_of(prompt: str = "To be", text: str = ", or not", **config: object) -
 
 
 def test_a_kept_answer_says_where_it_came_from_and_never_replaces_another(tmp_path: Path) -> None:
-    first = keep(answer_of(), tmp_path)
-    second = keep(answer_of(text="!"), tmp_path)
+    first = keep([answer_of(seed=7)], tmp_path)
+    second = keep([answer_of(text="!")], tmp_path)
     assert [path.name for path in (first, second)] == ["step-1234-seed-7.txt", "step-1234-seed-7-2.txt"]
     content = first.read_text()
     assert content.endswith("\nTo be, or not\n")
     assert f"run {tmp_path.name}, step 1,234, validation loss 1.9800 at step 1,000" in content
     assert "seed 7, T 0.8 · 200 tokens" in content
+    assert content.count("seed") == 1
     assert second.read_text().endswith("\nTo be!\n")
 
 
@@ -297,17 +413,30 @@ def test_a_kept_answer_holds_every_sample_and_a_chats_turn_alone(tmp_path: Path)
     generation = answer_of("all of it", temperatures=(0.5, 1.0))
     generation.shown = "the turn"
     generation.put(1, " two")
-    content = keep(generation, tmp_path).read_text()
+    content = keep([generation], tmp_path).read_text()
     assert "# sample 1, temperature 0.5\nthe turn, or not\n" in content
     assert "# sample 2, temperature 1\nthe turn two\n" in content
+
+
+def test_two_answers_are_kept_together_each_under_its_weights(tmp_path: Path) -> None:
+    old, new = answer_of(seed=7), answer_of(text=": that", seed=7)
+    new.stamp = Stamp(step=2000, val_loss=None, val_step=None, seed=7)
+    path = keep([old, new], tmp_path)
+    assert path.name == "step-1234-and-2000-seed-7.txt"
+    content = path.read_text()
+    assert content.count("seed") == 1
+    assert "# then: step 1,234, validation loss 1.9800 at step 1,000\n\nTo be, or not\n" in content
+    assert content.endswith("\n# now: step 2,000\n\nTo be: that\n")
+    unanswered = Generation("To be", SampleConfig())
+    assert keep([old, unanswered], tmp_path).name == "step-1234-seed-7.txt"
 
 
 def test_what_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "answers").write_text("a file in the way")
     with pytest.raises(UserError, match="cannot save the answer in"):
-        keep(answer_of(), tmp_path)
+        keep([answer_of()], tmp_path)
     with pytest.raises(UserError, match="no answer"):
-        keep(Generation("x", SampleConfig()), tmp_path)
+        keep([Generation("x", SampleConfig())], tmp_path)
 
 
 async def test_saving_says_the_path_or_why_not(tmp_path: Path) -> None:
@@ -319,7 +448,7 @@ async def test_saving_says_the_path_or_why_not(tmp_path: Path) -> None:
         await refreshed(pilot)
         for there in (True, False):
             app.main._status = session.status()
-            app.main.transcript.post_message(Transcript.SaveWanted(app.main.transcript.last_asked))
+            app.main.transcript.post_message(Transcript.SaveWanted([app.main.transcript.last_asked]))
             await pilot.pause()
             await until(pilot, lambda there=there: ("saved " if there else "cannot save") in rows(app)[0])
             session.overrides["run_dir"] = str(tmp_path / "gone")

@@ -130,6 +130,16 @@ def test_runs_over_one_another_look_different_to_every_eye(eyes: str) -> None:
             assert np.linalg.norm(lab(matrix @ linear(a)) - lab(matrix @ linear(b))) >= LINES_APART, (a, b)
 
 
+@pytest.mark.parametrize("theme", [palette, light], ids=["dark", "light"])
+@pytest.mark.parametrize("eyes", ["all colours", *DEFICIENCIES])
+def test_no_other_run_looks_like_the_run_itself(theme: object, eyes: str) -> None:
+    matrix = np.array(DEFICIENCIES.get(eyes, np.eye(3)))
+    own = lab(matrix @ linear(theme.ACCENT))
+    for dark in palette.OVERLAY_COLOURS:
+        shown = light.COUNTERPARTS[dark] if theme is light else dark
+        assert np.linalg.norm(lab(matrix @ linear(shown)) - own) >= APART, shown
+
+
 # --- the filters ---
 
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from minigpt_core import CharTokenizer, ModelConfig, TrainConfig, Trainer, checkpoint
+from minigpt_core.best import overfits
 from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
-from minigpt_core.optim import learning_rate, parameter_groups
+from minigpt_core.optim import Muon, learning_rate, orthogonal
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
+from minigpt_core.train_state import TrainState
 from minigpt_core.trainer import MAX_ROWS
 from tests.conftest import TINY
 
@@ -66,9 +68,12 @@ def test_evaluation_repeats_itself_and_touches_nothing(text):
     assert trainer.model.training
 
 
-def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group(text):
-    model = make(text).model
-    groups = parameter_groups(model, 0.1)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group(text, optimizer):
+    trainer = make(text, optimizer=optimizer, weight_decay=0.1)
+    model = trainer.model
+    assert len(trainer.optimizers) == {"adamw": 1, "muon": 2}[optimizer]
+    groups = [group for each in trainer.optimizers for group in each.param_groups]
     ids = [id(p) for group in groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     for group in groups:
@@ -98,10 +103,51 @@ def test_a_loss_that_is_not_finite_is_one_clear_line(text):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_run_cut_in_two_is_the_same_run(text, dropout):
+def test_the_linear_schedule_stays_at_the_peak_and_ends_at_its_floor():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10, min_lr_fraction=0.0, schedule="linear")
+    rates = [learning_rate(step, 100, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert set(rates[9:31]) == {1.0}
+    assert rates[65] == pytest.approx(0.5)
+    assert rates[100] == 0
+
+
+def test_muon_is_torchs_muon_but_for_precision():
+    """`torch.optim.Muon` works in bf16, one matrix at a time, and scales as `adjust_lr_fn` says; here all is fp32."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((32, 32), (128, 32), (32, 128), (32, 32))]
+    theirs = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    ours = Muon(dict.fromkeys(weights, 1), lr=0.1, momentum=0.9, weight_decay=0.1)
+    twin = torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
+    for _ in range(3):
+        for a, b in zip(weights, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        ours.step()
+        twin.step()
+    for a, b in zip(weights, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=3e-2, rtol=0)
+
+
+def test_an_orthogonal_update_has_singular_values_near_one_and_a_stack_is_split():
+    torch.manual_seed(0)
+    gradient = torch.randn(5, 24, 48)
+    values = torch.linalg.svdvals(orthogonal(gradient))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    torch.testing.assert_close(orthogonal(gradient.mT), orthogonal(gradient).mT)
+    stacked, single = torch.nn.Parameter(torch.zeros(72, 24)), torch.nn.Parameter(torch.zeros(24, 24))
+    stacked.grad = torch.randn(72, 24)
+    single.grad = stacked.grad[24:48].clone()
+    for weight, n in ((stacked, 3), (single, 1)):
+        Muon({weight: n}, lr=1.0, momentum=0.9, weight_decay=0).step()
+    torch.testing.assert_close(stacked[24:48], single.detach(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("dropout", "optimizer"), [(0.0, "adamw"), (0.3, "adamw"), (0.3, "muon")])
+def test_a_run_cut_in_two_is_the_same_run(text, dropout, optimizer):
     """Weights, optimizer, dropout's randomness, batches and rows continue to the bit, in the middle of an epoch."""
-    settings = {"steps": 30, "dropout": dropout, "log_every": 4, "eval_every": 10}
+    settings = {"steps": 30, "dropout": dropout, "optimizer": optimizer, "log_every": 4, "eval_every": 10}
     whole = make(text, **settings)
     rows = list(whole)
 
@@ -214,3 +260,30 @@ def test_a_meaningless_factor_never_reaches_the_learning_rate(text):
 def test_more_tokens_than_the_context_holds_are_refused(text):
     with pytest.raises(ValueError, match="context of 16"):
         make(text).model(torch.zeros(1, 17, dtype=torch.long))
+
+
+def test_overfitting_ends_the_run_and_the_best_weights_come_back(text):
+    """A short text, learned by heart: the run ends early, with the weights and the loss of its best evaluation."""
+    trainer = make(text[:700], steps=5000, eval_every=10, patience=3, learning_rate=1e-2, seq_len=16)
+    kept = {}
+
+    def watch(trainer):
+        if trainer.state.best_step == trainer.state.step:
+            kept.update({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+
+    trainer.boundary = watch
+    rows = list(trainer)
+    state = trainer.state
+    assert state.step == rows[-1].step < 1000
+    assert state.step - state.best_step >= 30
+    assert rows[-1].val_loss > state.best_val_loss * 1.02
+    assert trainer.evaluate() == state.best_val_loss == state.final_val_loss
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_a_plateau_is_not_overfitting_and_no_patience_never_ends_a_run():
+    state = TrainState(step=500, best_step=400, best_val_loss=2.0)
+    assert overfits(state, 2.1, 10, 10)
+    assert not overfits(state, 2.01, 10, 10)
+    assert not overfits(state, 2.1, 11, 10)
+    assert not overfits(state, 2.1, 0, 10)

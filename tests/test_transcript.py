@@ -251,12 +251,12 @@ def screen(app: MiniGPTApp) -> str:
 
 
 @pytest.fixture(autouse=True)
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
-    """Answers that were saved; nothing is written."""
-    saved: list[Generation] = []
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[list[Generation]]:
+    """Answers that were saved, those of a file together; nothing is written."""
+    saved: list[list[Generation]] = []
 
-    def keep(generation: Generation, run: Path) -> Path:
-        saved.append(generation)
+    def keep(generations: list[Generation], run: Path) -> Path:
+        saved.append(generations)
         return run
 
     monkeypatch.setattr(talk, "keep", keep)
@@ -354,6 +354,32 @@ async def test_the_cursor_scrolls_a_long_answer_and_crosses_its_columns() -> Non
         assert pane.scroll_offset.y + pane.size.height > block.line_of((0, 119)) >= pane.scroll_offset.y
 
 
+async def test_the_stamp_of_a_tall_answer_stays_in_the_first_row_and_hides_no_line_from_a_reader() -> None:
+    app = app_of()
+    async with app.run_test(size=(80, 24)) as pilot:
+        generation = stamped("", ("".join(f"line {n}\n" for n in range(60)),), done=False)
+        pane = await filled(pilot, stamped("short ", step=1), generation)
+        top = pane.region.y + 1
+        assert "● step 1,000" in screen(app).splitlines()[top]  # while it streams, with its end in view
+        put(generation, "the end")
+        generation.finish("length")
+        pane.poll(ready=True)
+        await pilot.pause()
+        assert "▸ step 1,000" in screen(app).splitlines()[top]
+        assert "the end" in screen(app)
+        seen: set[str] = set()
+        for _ in range(9):
+            seen |= {line.strip("│ ┃▌▐▎█▁▂▃▄▅▆▇").split("  ")[0] for line in screen(app).splitlines()}
+            await pilot.press("pageup")
+            await pilot.pause()
+        assert {f"line {n}" for n in range(60)} <= seen
+        await pilot.press("end", "left")
+        await pilot.pause()
+        await pilot.click("#samples", offset=(3, 1))  # the stamp, not the token below it
+        assert pane.selected is pane._answers[1]
+        assert "p=" not in screen(app)
+
+
 async def test_remembered_answers_have_no_tokens_to_look_at() -> None:
     app = app_of()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -367,7 +393,7 @@ async def test_remembered_answers_have_no_tokens_to_look_at() -> None:
         assert "p ≥.7 ≥.3 ≥.1 <.1" in screen(app)
 
 
-async def test_versus_and_save_name_the_selected_answer(kept: list[Generation]) -> None:
+async def test_versus_and_save_name_the_selected_answer_and_two_together(kept: list[list[Generation]]) -> None:
     session = ScriptedSession(step=5000, trains=False)
     app = app_of(session)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -380,7 +406,8 @@ async def test_versus_and_save_name_the_selected_answer(kept: list[Generation]) 
         assert block.old is pane._answers[0]
         await pilot.press("S")
         await pilot.pause(0.1)
-        assert kept == [pane._answers[0].generation, session.generations[0]]
+        old = pane._answers[0].generation
+        assert kept == [[old], [old, session.generations[0]]]
 
 
 async def test_versus_streams_beside_the_old_answer() -> None:

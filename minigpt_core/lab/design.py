@@ -33,7 +33,17 @@ SAVE_EVERY = 200
 
 MODEL_SETTINGS = tuple(name for name in ModelConfig.__struct_fields__ if name != "vocab_size")
 TRAIN_SETTINGS = (
-    *("batch_size", "learning_rate", "min_lr_fraction", "warmup_steps", "weight_decay", "beta1", "beta2"),
+    *(
+        "batch_size",
+        "optimizer",
+        "schedule",
+        "learning_rate",
+        "min_lr_fraction",
+        "warmup_steps",
+        "weight_decay",
+        "beta1",
+        "beta2",
+    ),
     *("grad_clip", "steps", "precision", "attention"),
 )
 """What a variant may change: everything but the text, the seeds, and what is only about logging and the machine."""
@@ -70,7 +80,8 @@ class Design(Settings, frozen=True):
             if name in self.train:
                 raise UsageError(f"{option(name)}: an experiment's runs have --steps and --seeds")
         steps = self.train.get("steps", STEPS)
-        pace = {"steps": steps, "save_every": SAVE_EVERY}
+        # The plain recipe, and as long for all: what is compared is the architecture.
+        pace = {"steps": steps, "save_every": SAVE_EVERY, "optimizer": "adamw", "patience": 0}
         if isinstance(steps, int) and steps > 0:  # else it is refused below
             pace["eval_every"] = -(-steps // EVALUATIONS)
         design: Design = self.replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from textual import on
@@ -10,10 +9,11 @@ from textual.events import Key
 from textual.screen import Screen
 
 from minigpt_core.config import SampleConfig
-from minigpt_core.dialogue import Template, Turn, scene
+from minigpt_core.dialogue import Template, Turn, as_written, scene, unknown_speaker
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.generation import Generation
 from minigpt_core.status import Command, Status
+from minigpt_tui.base import TerminalApp
 from minigpt_tui.session import Session
 from minigpt_tui.widgets import slash
 from minigpt_tui.widgets.prompt import Prompt
@@ -60,6 +60,7 @@ class CommandScreen(Screen[None]):
         self.prompt.names = session.speakers
 
     def on_mount(self) -> None:
+        self.prompt.plain = isinstance(self.app, TerminalApp) and self.app.terminal.ascii
         self._show_settings()
 
     # --- what a subclass does ---
@@ -88,7 +89,7 @@ class CommandScreen(Screen[None]):
         """Ask the model to go on from `text`; None if it cannot. `shown` stands in for the text on the screen."""
         raise NotImplementedError
 
-    def _steer(self, command: Command, said: str) -> None:
+    def _steer(self, command: Command) -> None:
         """Send a command to the run, and say so."""
         raise NotImplementedError
 
@@ -139,8 +140,10 @@ class CommandScreen(Screen[None]):
     @on(Prompt.SettingsChanged)
     def _take_settings(self, event: Prompt.SettingsChanged) -> None:
         self._settings = event.config
-        if not self.prompt.gutter.top:  # no title to be seen
-            self.say(f"next answers: {summary(self._settings)}")
+
+    @on(Prompt.Said)
+    def _say_of_prompt(self, event: Prompt.Said) -> None:
+        self.say(event.text)
 
     @on(Prompt.Ambiguous)
     def _list_candidates(self, event: Prompt.Ambiguous) -> None:
@@ -157,7 +160,7 @@ class CommandScreen(Screen[None]):
         """
         name, value = slash.split(text)
         if name in slash.STEERING:
-            self._steer(*slash.STEERING[name].make(value))
+            self._steer(slash.STEERING[name].make(value))
         elif name == "help":
             self.tell(slash.HELP)
         elif name == "watch":
@@ -212,28 +215,25 @@ class CommandScreen(Screen[None]):
             self._show_settings()
             self.say("no more chat: prompts go on as text again")
             return
-        reply, *as_ = re.split(r"\s+as\s+", " ".join(value.split()), maxsplit=1, flags=re.IGNORECASE)
-        reply, said = known(reply, names)
-        name = next((other for other in names if other != reply), SOMEBODY)
+        typed, *as_ = re.split(r"\s+as\s+", " ".join(value.split()), maxsplit=1, flags=re.IGNORECASE)
+        reply = as_written(typed, names)
+        if reply is None and names and self._template == Template():  # with another form, others speak as well
+            raise unknown_speaker(typed, names)
+        reply = reply or typed
+        name, stranger = next((other for other in names if other != reply), SOMEBODY), ""
         if as_:
-            name, more = known(as_[0], names)
-            said = said or more
+            name = as_written(as_[0], names) or as_[0]
+            stranger = " (nobody in this text)" if names and name not in names else ""
         self._chat = Chat(name, reply)
         self._show_settings()
-        self.say(said or f"you are {name}, {reply} replies; /chat off ends it")
+        self.say(f"you are {name}{stranger}, {reply} replies; /chat off ends it")
 
     def _list_names(self, names: tuple[str, ...]) -> None:
         if not names:
             raise UsageError("nobody is known to speak in this run's text; /chat ROMEO talks to ROMEO all the same")
         shown = ", ".join(names[:SHOWN_NAMES]) + (" …" if len(names) > SHOWN_NAMES else "")
-        self.tell(f"Who speaks in this text, most often first: {shown}\n/chat {names[0]} talks to one of them.")
-
-
-def known(name: str, names: tuple[str, ...]) -> tuple[str, str]:
-    """A speaker as the text writes the name, and what to say of one whom it does not know."""
-    for each in names:
-        if each.lower() == name.lower():
-            return each, ""
-    near = difflib.get_close_matches(name.upper(), [each.upper() for each in names], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return name, f"{name} does not speak in this text{hint}" if names else ""
+        as_ = f" /chat {names[0]} as {names[1]}: you speak as {names[1]}." if len(names) > 1 else ""
+        self.tell(
+            f"Who speaks in this text, most often first: {shown}\n"
+            f"/chat {names[0]}: what you type, {names[0]} answers.{as_} /chat off ends it."
+        )

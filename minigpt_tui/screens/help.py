@@ -15,8 +15,9 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from minigpt_tui.base import TerminalApp
-from minigpt_tui.keymap import bindings_of, keys_of, label
+from minigpt_tui.keymap import bindings_of, keys_of, label, spelled
 from minigpt_tui.screens.steer import STEERING
+from minigpt_tui.widgets.chart_marks import EXPLAINED
 from minigpt_tui.widgets.palette import ACCENT, MUTED, TEXT
 
 
@@ -44,13 +45,15 @@ TOPICS: dict[str, Topic] = {
             ("^j", "new line"),
             ("tab", "complete a command or a name"),
             ("↑ ↓", "earlier prompts"),
+            ("pgup pgdn", "scroll the answers"),
             ("esc", "stop the answer, then leave"),
         ),
     ),
     "tour": Topic("tour"),
     "chart": Topic(
         "loss",
-        "Smoothed training loss, its raw range behind it, validation as diamonds. Nats per token: lower is better.",
+        "Smoothed training loss, its raw range behind it, validation as diamonds. Nats per token: lower is better. "
+        + EXPLAINED,
     ),
     "attention": Topic(
         "attention",
@@ -94,13 +97,15 @@ class Group(NamedTuple):
 
 def groups(screen: Screen[Any], trains: bool) -> list[Group]:
     """All keys of a screen as they are now, what has the focus first. `trains`: there is something to steer."""
-    keymap = screen.app.terminal.keys if isinstance(screen.app, TerminalApp) else {}
+    look = screen.app.terminal if isinstance(screen.app, TerminalApp) else None
+    keymap = look.keys if look is not None else {}
+    written = spelled if look is not None and look.ascii else str
     focus = screen.focused.id or "" if screen.focused is not None else ""
     found: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in TOPICS}
     for node in (screen, screen.app, *screen.query("*")):
         for binding in bindings_of(type(node)):
             name = binding.id or ""
-            shown = " ".join(map(label, keys_of(binding, keymap)))
+            shown = written(" ".join(map(label, keys_of(binding, keymap))))
             found.setdefault(name.partition(".")[0], {})[name] = (shown, binding.description)
     if not trains:
         found["run"] = {name: keys for name, keys in found["run"].items() if name not in STEERING}
@@ -108,7 +113,7 @@ def groups(screen: Screen[Any], trains: bool) -> list[Group]:
     out = []
     for name in sorted(found, key=lambda name: name != first):
         topic = TOPICS.get(name, Topic(name))
-        keys = [*found[name].values(), *topic.fixed]
+        keys = [*found[name].values(), *((written(key), does) for key, does in topic.fixed)]
         if keys:
             out.append(Group(topic, keys, name == first))
     return out
@@ -151,6 +156,17 @@ class HelpScreen(ModalScreen[None]):
         trains: whether there is a training to steer.
     """
 
+    CSS = """
+    HelpScreen { align: center middle; background: $background 60%; }
+    #help {
+        width: auto; max-width: 96%; height: auto; max-height: 96%;
+        padding: 1 2; background: $panel; border: round $primary;
+        border-title-color: $primary; border-subtitle-color: $muted;
+        scrollbar-size-vertical: 1;
+    }
+    #help Horizontal { width: auto; height: auto; }
+    .help-column { height: auto; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
     ]

@@ -21,7 +21,6 @@ from minigpt_core.status import Event
 from minigpt_core.vitals import RECENT_STEPS, Recent
 from minigpt_tui.base import TerminalApp
 from minigpt_tui.safetext import safe
-from minigpt_tui.screens.help import HelpScreen
 from minigpt_tui.screens.steer import SteerScreen
 from minigpt_tui.session import Session
 from minigpt_tui.widgets.chart_marks import EVENT_MARKS
@@ -65,7 +64,6 @@ class MainScreen(SteerScreen):
         (30, "-h-tall"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help", id="app.help"),
         Binding("q", "app.quit", "save and quit; again: at once", id="app.leave"),
         Binding("escape", "escape", "stop the answer, or go live, or restore", id="app.escape"),
         *[Binding(str(n), f"pick('{name}')", f"{name} pane", id=f"pane.{name}") for n, name in enumerate(PANES, 1)],
@@ -243,14 +241,12 @@ class MainScreen(SteerScreen):
             self._pane(self._picked).focus()
         self._poll_panes()
 
-    def action_help(self) -> None:
-        self.app.push_screen(HelpScreen(self, self._session.trains))
-
     def say(self, text: str, sticky: bool = False, until_obeyed: bool = False) -> None:
         self.status_line.say(text, until_obeyed, sticky)
 
     def show_past(self) -> None:
         self.status_line.update(self._status, self.past)
+        self.loss_line.stand_beside_past(self.past is not None)
         self._show_hints()
 
     def action_gallery(self) -> None:

@@ -35,7 +35,6 @@ POLL_SECONDS = 0.25
 REFRESH_SECONDS = 2.0
 """Between two looks at the disk while the list is on the screen."""
 LOOKING = "looking for runs…"
-EMPTY = "no runs here yet. Start one with: minigpt-tui train"
 FILTERING = [Hint(0, "⏎", "keep the filter"), Hint(1, "esc", "list all"), Hint(2, "↑ ↓", "choose")]
 NO_MATCH = "no run has these words in its name, state or text; esc lists all"
 
@@ -55,7 +54,8 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
     """
     VERTICAL_BREAKPOINTS = [(0, "-h-short"), (16, "-h-tall")]  # noqa: RUF012 (Textual's instance variable)
     AUTO_FOCUS = "RunTable"
-    TITLE_TEXT: ClassVar[str] = "runs"
+    TITLE_TEXT: ClassVar[str] = "all runs"
+    EMPTY: ClassVar[str] = "no runs here yet. Start one with: minigpt-tui train"
     BINDINGS: ClassVar[list[BindingType]] = [
         # Here and not in the table: they work while one types a filter, too.
         Binding("up,k", "move(-1)", "run above", id="runs.up", show=False),
@@ -72,7 +72,7 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
     def __init__(self, library: Library, own: str | None = None, marked: Collection[str] = ()) -> None:
         """
         Args:
-            own: the name of the run that the app is on, if it is on one.
+            own: the name of the run that the app is on, if it is on one; it is not listed.
             marked: the names of those that are marked already.
         """
         super().__init__()
@@ -115,7 +115,7 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
         self._show()
 
     def _show(self, first: bool = False) -> None:
-        runs = self._library.summaries()
+        runs = [run for run in self._library.summaries() if run.name != self._own]
         if self._library.ready:
             there = {run.name for run in runs}
             self.marked = {name: None for name in self.marked if name in there}
@@ -126,7 +126,7 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
         counted = f"{len(chosen)} of {len(runs)} runs" if len(chosen) < len(runs) else f"{len(runs)} runs"
         counted = counted if len(runs) != 1 else counted.removesuffix("s")
         marked = f", {len(self.marked)} marked" if self.marked else ""
-        self.header.update(self.TITLE_TEXT, str(self._library.parent), counted + marked if runs else "")
+        self.header.update(self.TITLE_TEXT, str(self._library.parent.absolute()), counted + marked if runs else "")
         self._show_hints()
 
     def _show_hints(self) -> None:
@@ -140,7 +140,7 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
             return NO_MATCH
         if self._library.problem:
             return safe(self._library.problem, newlines=False)
-        return EMPTY if self._library.ready else LOOKING
+        return self.EMPTY if self._library.ready else LOOKING
 
     @on(DescendantFocus)
     @on(DescendantBlur)
@@ -210,9 +210,7 @@ class RunList(Screen[ScreenResultType], Generic[ScreenResultType]):
         run = self.table.run
         if run is None:
             return
-        if run.name == self._own:
-            self.say("this is the run on the screen: it cannot be deleted here")
-        elif run.state == "training":
+        if run.state == "training":
             self.say(f"{safe(run.name, newlines=False)} is training: it cannot be deleted")
         else:
             self.say("")
@@ -240,6 +238,7 @@ class RunsScreen(RunList[tuple[str, ...]]):
     """Closes with the names of the runs to lay over the loss chart, in the order of their colours there."""
 
     TITLE_TEXT = "overlay runs"
+    EMPTY = "no other runs here yet"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "overlay", "overlay the run, or no longer", id="runs.overlay"),
         Binding("escape,b,o,q", "close", "back", id="runs.close"),
@@ -256,8 +255,6 @@ class RunsScreen(RunList[tuple[str, ...]]):
         return Style(color=OVERLAY_COLOURS[index % OVERLAYS], bgcolor=BACKGROUND, bold=True)
 
     def why_not_marked(self, run: RunSummary) -> str:
-        if run.name == self._own:
-            return "this is the run on the screen"
         if len(self.marked) >= OVERLAYS:
             return f"the chart draws {OVERLAYS} other runs at most"
         return super().why_not_marked(run)

@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 
 from minigpt_core.status import (
     Command,
+    Note,
     Pause,
     Resume,
     Save,
@@ -35,40 +36,62 @@ class SteerScreen(TravelScreen):
         Binding("m", "note", "note, for the log and the chart", id="run.note"),
     ]
 
-    def _steer(self, command: Command, said: str) -> None:
+    def _steer(self, command: Command) -> None:
         if not self._session.trains or self._status.finished:
             self.say("this run is finished: nothing to steer, but it answers prompts")
         else:
             self._session.send(command)
-            self.say(said, until_obeyed=True)
+            self.say(confirmation(command, self._status.phase == "paused"), until_obeyed=True)
 
     def action_pause(self) -> None:
         if self._status.phase == "paused":
-            self._steer(Resume(), "resuming")
+            self._steer(Resume())
         else:
-            self._steer(Pause(), "pausing at the next step")
+            self._steer(Pause())
 
     def action_step(self) -> None:
         if self._status.phase == "paused" or not self._session.trains:
-            self._steer(StepOnce(), "one step")
+            self._steer(StepOnce())
         else:
             self.say("space pauses; n then trains one step at a time")
 
     def action_save(self) -> None:
-        self._steer(Save(), "saving at the next step")
+        self._steer(Save())
 
     def action_scale(self, factor: float) -> None:
-        self._steer(ScaleLearningRate(factor), f"learning rate ×{factor:g} from the next step on")
+        self._steer(ScaleLearningRate(factor))
 
     def action_evaluate(self, factor: float) -> None:
         """Change the steps between evaluations."""
-        every = max(1, round((self._status.eval_every or 1) * factor))
-        self._steer(SetEvalEvery(every), f"evaluating every {every:,} steps from now on")
+        self._steer(SetEvalEvery(max(1, round((self._status.eval_every or 1) * factor))))
 
     def action_write(self, factor: float) -> None:
         """Change the steps between the texts that the model writes by itself; until then, it is each evaluation."""
-        every = max(1, round((self._status.sample_every or self._status.eval_every or 1) * factor))
-        self._steer(SetSampleEvery(every), f"writing by itself every {every:,} steps from now on")
+        every = self._status.sample_every or self._status.eval_every or 1
+        self._steer(SetSampleEvery(max(1, round(every * factor))))
+
+
+def confirmation(command: Command, paused: bool) -> str:
+    """What is said of a command at once: a run that trains obeys between two steps, a paused one now."""
+    match command:
+        case Pause():
+            return "already paused: space resumes" if paused else "pausing at the next step"
+        case Resume():
+            return "resuming" if paused else "not paused: nothing to resume"
+        case StepOnce():
+            return "one step"
+        case Save():
+            return "saving now" if paused else "saving at the next step"
+        case ScaleLearningRate(factor):
+            return f"learning rate ×{factor:g} from the next step on"
+        case SetEvalEvery(steps):
+            return f"evaluating every {steps:,} steps from now on"
+        case SetSampleEvery(steps):
+            often = f"every {steps:,} steps" if steps else "after each evaluation"
+            return f"writing by itself {often} from now on"
+        case Note(text):
+            return f"noted: {text}"
+    return ""
 
 
 STEERING = frozenset(binding.id for binding in SteerScreen.BINDINGS if isinstance(binding, Binding))

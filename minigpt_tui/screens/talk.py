@@ -77,6 +77,10 @@ class TalkScreen(CommandScreen):
         self.transcript.follow(generation, asked)
         self._stream_on()
 
+    @on(Prompt.Paged)
+    def _page(self, event: Prompt.Paged) -> None:
+        self.transcript.page(event.by)
+
     def tell(self, text: str) -> None:
         self.transcript.note(text)
         self.show_samples()
@@ -144,12 +148,12 @@ class TalkScreen(CommandScreen):
 
     @on(Transcript.SaveWanted)
     def _keep(self, event: Transcript.SaveWanted) -> None:
-        """Save an answer in a thread: the disk may be slow."""
-        generation, run = event.answer.generation, Path(self._status.run_dir)
+        """Save an answer, or two together, in a thread: the disk may be slow."""
+        generations, run = [answer.generation for answer in event.answers], Path(self._status.run_dir)
 
         def work() -> None:
             try:
-                said = f"saved {keep(generation, run)}"
+                said = f"saved {keep(generations, run)}"
             except UserError as error:
                 said = str(error)
             self.post_message(self.Kept(said))

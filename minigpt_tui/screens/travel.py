@@ -85,6 +85,10 @@ class TravelScreen(TalkScreen):
     def _moved(self) -> None:
         self._show_frame()
 
+    @on(LossChart.Refused)
+    def _refused(self, event: LossChart.Refused) -> None:
+        self.say(event.why)
+
     def look_at(self, text: str | None) -> None:
         self.watching.own(text)
         self._show_frame()
@@ -141,6 +145,7 @@ class TravelScreen(TalkScreen):
         self.set_class(past, "-past")
         self.transcript.set_class(past, "-away")
         self.recorded.set_class(not past, "-away")
+        self.stats.stand_beside_past(past)
         self.show_past()
 
     @on(Timeline.Sought)

@@ -167,7 +167,7 @@ def _read_out(drawn: Drawn, values: np.ndarray, columns: int) -> Strip:
     choices: list[list[Part]] = [[(texts[0], TEXT_STYLE), p, rank], *([(text, TEXT_STYLE), p] for text in texts)]
     parts = next((choice for choice in choices if width(choice) <= columns), [p])
     if not view.whole(tokens):
-        here = f"  part: q {view.queries[0]}–{view.queries[-1] - 1} k {view.keys[0]}–{view.keys[-1] - 1} of {tokens}"
-        room = columns - width(parts)
-        parts = parts + [(text, FAINT_STYLE) for text in (here, f"  part of {tokens}") if len(text) <= room][:1]
+        here = f"  part: q {view.queries[0]}–{view.queries[-1] - 1} k {view.keys[0]}–{view.keys[-1] - 1}"
+        if len(here) <= columns - width(parts):  # that it is a part, and of how many, the caption says
+            parts = [*parts, (here, FAINT_STYLE)]
     return strip(parts)

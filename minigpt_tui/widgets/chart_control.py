@@ -54,6 +54,13 @@ class ChartControl(Lines, can_focus=True):
             super().__init__()
             self.beta = beta
 
+    class Refused(Message):
+        """A key did nothing, and why."""
+
+        def __init__(self, why: str) -> None:
+            super().__init__()
+            self.why = why
+
     class OverlaysWanted(Message):
         """The runs to draw beside this one are to be chosen."""
 
@@ -82,6 +89,10 @@ class ChartControl(Lines, can_focus=True):
 
     def redraw(self) -> None:
         """Show another view at once."""
+        raise NotImplementedError
+
+    def no_room_for_strips(self) -> str:
+        """Why strips would not show at this size; nothing if they would."""
         raise NotImplementedError
 
     def show_cursor(self) -> None:
@@ -134,7 +145,11 @@ class ChartControl(Lines, can_focus=True):
         if self._cursor is not None and not self._travelling:
             place = self.place(self._cursor)
             at = place if lo <= place <= hi else at
+        before = self.view
         self._zoom(factor, (at - lo) / (hi - lo) if hi > lo else 1.0)
+        if self.view.span == before.span:
+            why = "this is as near as it gets" if factor < 1 and before.span is not None else "the whole run is shown"
+            self.post_message(self.Refused(why))
 
     def _zoom(self, factor: float, at: float) -> None:
         last = self._last
@@ -175,6 +190,10 @@ class ChartControl(Lines, can_focus=True):
         self.redraw()
 
     def action_strips(self) -> None:
+        """Show or hide them; where they would not fit, say what they need."""
+        if why := self.no_room_for_strips():
+            self.post_message(self.Refused(why))
+            return
         self.show_strips = not self.show_strips
         self.redraw()
 

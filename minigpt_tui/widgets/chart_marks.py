@@ -17,17 +17,17 @@ from minigpt_core.ladder import Ladder
 from minigpt_core.status import Event
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.lines import cut
-from minigpt_tui.widgets.palette import BACKGROUND, BAD_STYLE, FAINT_STYLE, LINE, MUTED_STYLE, TEXT, WARN
+from minigpt_tui.widgets.palette import BACKGROUND, BAD_STYLE, LINE, MUTED_STYLE, TEXT, WARN
 
 RUNG_STYLE = Style(color=LINE, bgcolor=BACKGROUND)
 EVENT_STYLE = Style(color=WARN, bgcolor=BACKGROUND)
 NOTE_STYLE = Style(color=TEXT, bgcolor=BACKGROUND)
 EVENT_MARKS = {"cadence": "○", "lr": "×", "resumed": "→", "note": "↑"}
+EXPLAINED = "On the step axis: ↑ a note, × the learning rate changed, ○ sampling or evaluation changed, → resumed. "
+EXPLAINED += "At the top: ✗ the loss was not a number. The cursor on a mark says more."
 GAP = "✗"
 NOTE, SHORT_NOTE = 24, 8
 """Cells of a note on the axis: at most, and at least unless it is shorter."""
-NAME = 28
-"""Cells of a run's name, at most."""
 CURSOR_STYLE = Style(color=WARN, bgcolor=BACKGROUND)
 CURSOR_TEXT_STYLE = Style(color=BACKGROUND, bgcolor=WARN)
 
@@ -98,7 +98,7 @@ def with_ladder(picture: list[Strip], area: Area, ladder: Ladder, log: bool) -> 
         line = out[y].adjust_cell_length(end, RUNG_STYLE)
         for blank in re.finditer(" +", text[start:end]):
             line = put(line, start + blank.start(), "─" * len(blank[0]), RUNG_STYLE)
-        out[y] = put(line, places[0], label, FAINT_STYLE)
+        out[y] = put(line, places[0], label, MUTED_STYLE)
     return out
 
 
@@ -140,7 +140,9 @@ def with_names(picture: list[Strip], area: Area, names: Sequence[tuple[str, str]
     """The names of curves, each with its colour, in the upper right corner, where a falling loss leaves room."""
     out = list(picture)
     for y, (name, colour) in enumerate(names[: area.rows - 2], 1):
-        label = f" {cut(safe(name, newlines=False), min(NAME, area.columns // 2))} "
+        text = out[y].text.ljust(area.end)[: area.end]
+        empty = area.end - max(len(text.rstrip()), area.margin) - 4  # beside the line and a blank on each side
+        label = f" {cut(safe(name, newlines=False), max(empty, area.columns // 2))} "
         at = area.end - cell_len(label) - 2
         line = put(out[y].adjust_cell_length(area.end, RUNG_STYLE), at, label, MUTED_STYLE)
         out[y] = put(line, area.end - 2, "━━", Style(color=colour, bgcolor=BACKGROUND))

@@ -14,12 +14,9 @@ from minigpt_tui.widgets.chart_axes import Axis, labels
 from minigpt_tui.widgets.chart_data import Scene, Trace
 from minigpt_tui.widgets.chart_marks import Area, with_events, with_gaps, with_ladder, with_names
 from minigpt_tui.widgets.chart_raster import ACROSS, Raster, spans
-from minigpt_tui.widgets.palette import ACCENT, RAW, SECOND
+from minigpt_tui.widgets.palette import ACCENT, OVERLAY_COLOURS, RAW, SECOND
 from minigpt_tui.widgets.plotting import AXIS_ROWS, built, limits, loss_labels, new_plot, rgb, round_limits
 
-OVERLAY_COLOURS = ("#5fafff", "#d787d7", "#ff5f00", "#ffff87", "#0087ff")
-"""75, 176, 202, 228, 33: what Okabe and Ito's palette has left beside the curves' own green and orange, as near as 256
-colours come to it; they differ in lightness too."""
 COLOURS = (RAW, ACCENT, SECOND, *OVERLAY_COLOURS)
 RAW_INDEX, LINE_INDEX, VAL_INDEX, OVERLAY_INDEX = range(4)
 POINT, VAL, BEST = "•", "◆", "★"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from textual import events
 
-from minigpt_tui.keymap import label
+from minigpt_tui.keymap import label, spelled
 from minigpt_tui.widgets.lines import Lines, Part, strip, width
 from minigpt_tui.widgets.palette import ACCENT_STYLE, MUTED_STYLE, TEXT_STYLE
 
@@ -84,14 +84,14 @@ PANES = {
 }
 GREETING = (
     Hint(0, "talk.prompt", "talk to it", "screen.prompt"),
-    Hint(1, "app.help", "all keys", "screen.help"),
+    Hint(1, "app.help", "all keys", "app.help"),
     Hint(2, "app.leave", "saves and quits", "app.quit"),
 )
 
 
 def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hint]:
     """The keys for what has the focus; steering only where there is something to steer. `past`: one looks back."""
-    ends = [Hint(1, "app.help", "help", "screen.help"), Hint(0, "app.leave", "quit", "app.quit")]
+    ends = [Hint(1, "app.help", "help", "app.help"), Hint(0, "app.leave", "quit", "app.quit")]
     if focus == "prompt":
         commands = Hint(6, "app.commands", "commands", "app.command_palette")
         return [*PROMPT, commands, Hint(0, "app.quit", "quit", "app.quit")]
@@ -157,8 +157,9 @@ class KeyHints(Lines):
 
     def _paint(self) -> None:
         active = self._active()
+        written = spelled if self.app.terminal.ascii else str  # type: ignore[attr-defined]
         found = [
-            hint._replace(key=keys)
+            hint._replace(key=written(keys))
             for hint in (GREETING if self._greets else self._hints)
             if (keys := hint.keys(active))
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
+from rich.cells import cell_len
 from textual.strip import Strip
 
 from minigpt_core.ladder import Ladder
@@ -17,7 +18,7 @@ from minigpt_tui.widgets.chart_marks import with_cursor
 from minigpt_tui.widgets.chart_picture import LABEL, Look, draw
 from minigpt_tui.widgets.chart_readout import readout
 from minigpt_tui.widgets.lines import message
-from minigpt_tui.widgets.palette import ACCENT, FAINT, FAINT_STYLE, SECOND
+from minigpt_tui.widgets.palette import ACCENT, FAINT, FAINT_STYLE, MUTED, SECOND
 from minigpt_tui.widgets.plotting import TOO_SMALL
 
 WAITING = "no loss yet"
@@ -31,6 +32,20 @@ COST = 50.0
 """Times what a drawing took to wait before the next one: a slow machine is not kept busy with charts."""
 STRIPS_ROWS, STRIPS_COLUMNS = 18, 60
 """What the pane needs to have strips."""
+CORNERS = 4
+"""Cells of a border that its title cannot have."""
+
+
+def legend(entries: Sequence[tuple[str, str]], columns: int) -> str:
+    """Entries with their colours as markup, two cells apart: as many as fit whole, the first before the others."""
+    out: list[str] = []
+    used = -2
+    for text, colour in entries:
+        used += 2 + cell_len(text)
+        if used > columns:
+            break
+        out.append(f"[{colour}]{text}[/]")
+    return "  ".join(out)
 
 
 class LossChart(ChartControl):
@@ -117,9 +132,11 @@ class LossChart(ChartControl):
         """The border: what the lines are."""
         waits = "" if self.view.following else " ‖"
         self.border_title = f"1 loss, nats/token{' (log)' if self.log_y else ''}{waits}"
-        smooth = f"β {self.beta:g}".replace("0.", ".") if self.beta else "unsmoothed"
-        legend = f"[{ACCENT}]━ train {smooth}[/]  [{FAINT}]░ raw[/]  [{SECOND}]◆ val  ★ best[/]"
-        self.border_subtitle = legend + (f"  [{FAINT}]─ n-grams[/]" if self._rungs is not None else "")
+        smooth = f"smoothed {self.beta:g}".replace("0.", ".") if self.beta else "unsmoothed"
+        entries = [(f"━ {smooth}", ACCENT), ("◆ val", SECOND), ("░ raw", FAINT), ("★ best", SECOND)]
+        if self._rungs is not None:
+            entries.append(("─ n-grams", MUTED))
+        self.border_subtitle = legend(entries, self.size.width - CORNERS)
 
     # --- drawing ---
 
@@ -159,7 +176,13 @@ class LossChart(ChartControl):
 
     @property
     def _has_strips(self) -> bool:
-        return self.show_strips and self.size.height >= STRIPS_ROWS and self.size.width >= STRIPS_COLUMNS
+        return self.show_strips and not self.no_room_for_strips()
+
+    def no_room_for_strips(self) -> str:
+        for have, need, of in ((self.size.height, STRIPS_ROWS, "rows"), (self.size.width, STRIPS_COLUMNS, "columns")):
+            if have < need:
+                return f"no room for strips: the chart has {have} {of}, they need {need}"
+        return ""
 
     def show_cursor(self) -> None:
         """The picture with the cursor over it."""

@@ -20,6 +20,9 @@ SECOND = "#ffaf5f"  # 215: validation
 RAW = "#4e4e4e"  # 239: the raw loss behind the smoothed one
 WARN = "#ffd787"  # 222
 BAD = "#ff5f5f"  # 203
+OVERLAY_COLOURS = ("#af5fff", "#ffff87", "#d75f5f", "#afafff", "#0087d7")
+"""135, 228, 167, 147, 32: of the 256 colours, ones that every eye tells from the run's own green and orange, and from
+each other."""
 
 TEXT_STYLE = Style(color=TEXT, bgcolor=BACKGROUND)
 BRIGHT_STYLE = Style(color=BRIGHT, bold=True, bgcolor=BACKGROUND)

@@ -66,9 +66,15 @@ def loss_labels(bottom: float, top: float, rows: int, log: bool, signed: bool = 
         return [math.log10(tick) for tick in ticks], [f"{tick:.4g}" for tick in ticks]
     ticks = nice_ticks(bottom, top, max(2, rows // 3))
     if max(abs(bottom), abs(top)) >= 1e4:
-        return ticks, [f"{tick:.3g}" for tick in ticks]
-    digits = 1 if len(ticks) < 2 else max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+        return ticks, [f"{tick:.6g}" for tick in ticks]
+    digits = 1 if len(ticks) < 2 else _digits(ticks[1] - ticks[0])
     return ticks, [f"{tick:{'+' if signed and tick else ''}.{digits}f}" for tick in ticks]
+
+
+def _digits(size: float) -> int:
+    """Decimals that tell multiples of a round number exactly: 2 for 0.25, and at least one."""
+    digits = max(1, -math.floor(math.log10(size) + 1e-9))
+    return digits if math.isclose(round(size, digits), size, rel_tol=1e-6) else digits + 1
 
 
 def built(plot: Plot) -> list[Strip]:

@@ -1,6 +1,6 @@
 """The prompt box: Enter sends, ctrl+j breaks the line, up and down bring back earlier prompts.
 
-Its title is the settings of the next answers: ctrl+t, or a click on it, lets the arrow keys change them.
+Its title is the settings of the next answers: ctrl+t, or a click on it, lets the arrow keys and the digits change them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from minigpt_core.config import SampleConfig
+from minigpt_core.errors import UsageError
 from minigpt_tui.prompt_history import PromptHistory
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets import slash
+from minigpt_tui.widgets.answer import in_parts
 from minigpt_tui.widgets.lines import cut
-from minigpt_tui.widgets.settings_editor import SEPARATOR, SettingsEditor, shown
+from minigpt_tui.widgets.settings_editor import SEPARATOR, SettingsEditor, summary
 
 PLACEHOLDER = "type a prompt, Enter sends; /help for settings"
 MAX_BURST = 256
@@ -35,6 +37,11 @@ MAX_LEAD = 40
 """Cells that the title begins with, at most."""
 EDITING = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
 """Keys that choose a field of the settings, and that change it."""
+NUMBER = frozenset("0123456789.-")
+"""What may be typed there; a space only between two temperatures."""
+EDITING_HINT = ((0, "←→ field"), (2, "↑↓ change"), (1, "type a number"), (3, "enter/esc done"))
+PLAIN_HINT = ((0, "left/right field"), (2, "up/down change"), (1, "type a number"), (3, "enter/esc done"))
+"""Where there are no arrows to draw."""
 
 
 class Prompt(TextArea):
@@ -43,6 +50,7 @@ class Prompt(TextArea):
     Attributes:
         prompts: earlier ones; one that keeps them across runs may take its place before the prompt is mounted.
         names: whom one may talk to, for tab.
+        plain: the terminal shows no more than ASCII.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,8 +65,22 @@ class Prompt(TextArea):
     class Escaped(Message):
         """Escape was pressed: stop the answer, or leave the prompt."""
 
+    class Paged(Message):
+        """Somebody wants to read the answers above (-1) or below (1)."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    class Said(Message):
+        """What the prompt has no room to say, or what is wrong: one line."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
     class SettingsChanged(Message):
-        """The settings have been changed with the arrow keys."""
+        """The settings have been changed in the title."""
 
         def __init__(self, config: SampleConfig) -> None:
             super().__init__()
@@ -75,6 +97,7 @@ class Prompt(TextArea):
         super().__init__(id="prompt", show_line_numbers=False, highlight_cursor_line=False, placeholder=PLACEHOLDER)
         self.prompts = PromptHistory()
         self.names: Callable[[], tuple[str, ...]] = tuple
+        self.plain = False
         self._recall = 0
         """How far back in the history; 0 is the text being typed."""
         self._draft = ""
@@ -120,8 +143,27 @@ class Prompt(TextArea):
 
     def _edit(self, field: int | None) -> None:
         if self._settings.chosen != field:
+            self._take()
             self._settings.chosen = field
             self._entitle()
+            if field is None and self._untitled:
+                self.post_message(self.Said(f"next answers: {summary(self._settings.config)}"))
+
+    def _take(self) -> bool:
+        """Take what was typed for a setting; False if it does not do, which is said."""
+        try:
+            changed = self._settings.take()
+        except UsageError as error:
+            self.post_message(self.Said(str(error)))
+            return False
+        if changed:
+            self.post_message(self.SettingsChanged(self._settings.config))
+        return True
+
+    @property
+    def _untitled(self) -> bool:
+        """Whether there is no frame, and so no title to be seen."""
+        return self.size.height > 0 and not self.gutter.top
 
     def _entitle(self) -> None:
         """The title: what is typed here, and as many of the settings as there is room for."""
@@ -132,7 +174,7 @@ class Prompt(TextArea):
         used = cell_len(lead)
         left = room - used - len(SEPARATOR) * bool(lead) if self.size.width else None
         self._fields = []
-        for number, text in shown(self._settings.config, chosen, left):
+        for number, text in self._settings.shown(left):
             if parts:
                 parts.append((SEPARATOR, "dim"))
                 used += len(SEPARATOR)
@@ -140,21 +182,33 @@ class Prompt(TextArea):
             self._fields.append((used, used + cell_len(text), number))
             used += cell_len(text)
         self.border_title = Content.assemble(*parts)
+        hint = "" if chosen is None else in_parts(PLAIN_HINT if self.plain else EDITING_HINT, room)
+        self.border_subtitle = Content.assemble((hint, "dim"))
+        if chosen is not None and self._untitled:
+            field = next(text for number, text in self._settings.shown() if number == chosen)
+            self.post_message(self.Said(f"{field}{SEPARATOR}{hint}"))
 
-    def _edited(self, key: str) -> bool:
-        """Whether a key was for the settings; any other but Enter and escape goes on as text."""
-        if self._settings.chosen is None:
+    def _edited(self, event: events.Key) -> bool:
+        """Whether a key was for the settings; one that means nothing there ends it and goes on as text."""
+        editor = self._settings
+        if editor.chosen is None:
             return False
-        if key in EDITING:
-            choose, change = EDITING[key]
-            if choose:
-                self._settings.choose(choose)
-            elif self._settings.change(change):
-                self.post_message(self.SettingsChanged(self._settings.config))
-            self._entitle()
-            return True
-        self._edit(None)
-        return key in ("enter", "escape")
+        if event.key in EDITING:
+            if self._take():
+                choose, change = EDITING[event.key]
+                if choose:
+                    editor.choose(choose)
+                elif editor.change(change):
+                    self.post_message(self.SettingsChanged(editor.config))
+        elif event.character in NUMBER or (event.character == " " and editor.typed):
+            editor.type(str(event.character))
+        elif event.key == "backspace":
+            editor.erase()
+        elif event.key != "enter" or self._take():
+            self._edit(None)
+            return event.key in ("enter", "escape")
+        self._entitle()
+        return True
 
     async def _on_mouse_down(self, event: events.MouseDown) -> None:
         if event.y < self.gutter.top:  # the title
@@ -172,11 +226,19 @@ class Prompt(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         self.received.append(event)
-        if self._edited(event.key) or self._takes(event.key):
+        if self._begins_editing(event) or self._edited(event) or self._takes(event.key):
             event.stop()
             event.prevent_default()
         else:
             await super()._on_key(event)
+
+    def _begins_editing(self, event: events.Key) -> bool:
+        """Do at once what the binding would do later: the keys in one burst with this one are for the settings."""
+        active = None if event.is_printable else self.screen.active_bindings.get(event.key)
+        if active is None or active.binding.id != "prompt.settings":
+            return False
+        self.action_settings()
+        return True
 
     def _takes(self, key: str) -> bool:
         """Do what a key means here; False if it is text, or the business of others."""
@@ -195,6 +257,13 @@ class Prompt(TextArea):
         else:
             return False
         return True
+
+    def action_cursor_page_up(self) -> None:
+        """A text of a few lines has no pages: the answers have."""
+        self.post_message(self.Paged(-1))
+
+    def action_cursor_page_down(self) -> None:
+        self.post_message(self.Paged(1))
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Pasted text is as untrusted as any: what could steer the terminal is made visible first."""

@@ -1,4 +1,4 @@
-"""Changing the sampling settings with four arrow keys: which there are, and what a step up or down is."""
+"""Changing the sampling settings in a title: which there are, what a step up or down is, what may be typed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from rich.cells import cell_len
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UsageError
 from minigpt_tui.safetext import safe
-from minigpt_tui.widgets.slash import MAX_SAMPLES, temperatures
+from minigpt_tui.widgets import slash
 
 SEPARATOR = " · "
+MORE = "◂", "▸"
+"""Where there are more settings than shown."""
+CARET = "_"
+"""After what has been typed."""
+MAX_TYPED = 40
 
 TEMPERATURES = tuple(n / 10 for n in range(21))
 TOKENS = (20, 50, 100, 200, 400, 800, 1500, 3000, 5000, 10_000)
@@ -34,7 +39,7 @@ def step_temperature(config: SampleConfig, by: int) -> dict[str, object]:
     """Several temperatures keep their distances, and stop together."""
     old = config.temperatures or (config.temperature,)
     new = [step(TEMPERATURES, temperature, by) for temperature in old]
-    return {} if len(set(new)) < len(new) else temperatures(new)
+    return {} if len(set(new)) < len(new) else slash.temperatures(new)
 
 
 def step_top_k(config: SampleConfig, by: int) -> dict[str, object]:
@@ -51,7 +56,7 @@ def step_seed(config: SampleConfig, by: int) -> dict[str, object]:
 
 
 def step_samples(config: SampleConfig, by: int) -> dict[str, object]:
-    samples = max(1, min(len(config.rows) + by, MAX_SAMPLES))
+    samples = max(1, min(len(config.rows) + by, slash.MAX_SAMPLES))
     return {"num_samples": samples, "temperatures": (), "temperature": config.rows[0]}
 
 
@@ -64,32 +69,58 @@ class Field(NamedTuple):
     """A setting: how it is shown, and which settings a step changes.
 
     Attributes:
+        command: what takes a typed value.
         rank: 0 is the last to leave a narrow title.
+        form: what is shown, with the value for the braces.
         idle: whether it does nothing at the moment, and so is only shown to be changed.
     """
 
+    command: str
     rank: int
-    show: Callable[[SampleConfig], str]
+    form: str
+    value: Callable[[SampleConfig], str]
     step: Callable[[SampleConfig, int], dict[str, object]]
     idle: Callable[[SampleConfig], bool] = lambda config: False
 
+    def show(self, config: SampleConfig) -> str:
+        value = self.value(config)
+        text = self.form.format(value)
+        return text.removesuffix("s") if value == "1" else text
+
 
 FIELDS = (
-    Field(0, lambda c: f"T {' '.join(f'{t:g}' for t in c.temperatures or (c.temperature,))}", step_temperature),
-    Field(1, lambda c: f"{c.max_new_tokens:,} tokens", along("max_new_tokens", TOKENS)),
-    Field(5, lambda c: f"top-k {c.top_k or 'all'}", step_top_k),
-    Field(6, lambda c: f"top-p {c.top_p:g}", along("top_p", TOP_P)),
-    Field(4, lambda c: f"min-p {c.min_p:g}", along("min_p", MIN_P), lambda c: not c.min_p),
     Field(
+        "temp",
+        0,
+        "T {}",
+        lambda c: " ".join(f"{t:g}" for t in c.temperatures or (c.temperature,)),
+        step_temperature,
+    ),
+    Field("tokens", 1, "{} tokens", lambda c: f"{c.max_new_tokens:,}", along("max_new_tokens", TOKENS)),
+    Field("topk", 5, "top-k {}", lambda c: str(c.top_k or "all"), step_top_k),
+    Field("topp", 6, "top-p {}", lambda c: f"{c.top_p:g}", along("top_p", TOP_P)),
+    Field("minp", 4, "min-p {}", lambda c: f"{c.min_p:g}", along("min_p", MIN_P), lambda c: not c.min_p),
+    Field(
+        "penalty",
         4,
-        lambda c: f"penalty {c.repetition_penalty:g}",
+        "penalty {}",
+        lambda c: f"{c.repetition_penalty:g}",
         along("repetition_penalty", PENALTIES),
         lambda c: c.repetition_penalty == 1,
     ),
-    Field(2, lambda c: f"seed {'random' if c.seed is None else c.seed}", step_seed, lambda c: c.seed is None),
     Field(
+        "seed",
+        2,
+        "seed {}",
+        lambda c: "random" if c.seed is None else str(c.seed),
+        step_seed,
+        lambda c: c.seed is None,
+    ),
+    Field(
+        "samples",
         3,
-        lambda c: f"{len(c.rows)} sample{'s' * (len(c.rows) > 1)}",
+        "{} samples",
+        lambda c: str(len(c.rows)),
         step_samples,
         lambda c: len(c.rows) == 1 or bool(c.temperatures),
     ),
@@ -98,20 +129,20 @@ FIELDS = (
 
 STOP_RANK = 7
 
+Shown = list[tuple[int | None, str]]
+"""Numbers of `FIELDS`, None for what is none of them, and their texts."""
 
-def shown(config: SampleConfig, chosen: int | None = None, columns: int | None = None) -> list[tuple[int | None, str]]:
-    """The settings that do something, or all of them while one is chosen: numbers of `FIELDS`, and their texts.
+
+def shown(config: SampleConfig, columns: int | None = None) -> Shown:
+    """The settings that do something.
 
     Args:
         columns: cells for all, with `SEPARATOR` between; what does not fit leaves whole, and all that matters less.
     """
     found: list[tuple[int, int | None, str]] = [
-        (-1 if i == chosen else field.rank, i, field.show(config))
-        for i, field in enumerate(FIELDS)
-        if chosen is not None or not field.idle(config)
+        (field.rank, i, field.show(config)) for i, field in enumerate(FIELDS) if not field.idle(config)
     ]
-    if chosen is None:
-        found += [(STOP_RANK, None, f"stop {safe(text, newlines=False)!r}") for text in config.stop]
+    found += [(STOP_RANK, None, f"stop {safe(text, newlines=False)!r}") for text in config.stop]
     kept: set[int] = set()
     left = float("inf") if columns is None else columns + len(SEPARATOR)
     for place, (_, _, text) in sorted(enumerate(found), key=lambda item: item[1][0]):
@@ -129,11 +160,31 @@ def summary(config: SampleConfig) -> str:
 
 
 class SettingsEditor:
-    """The settings, and while somebody edits them the field that is chosen."""
+    """The settings, and while somebody edits them the field that is chosen.
+
+    Attributes:
+        typed: what stands in for the field's value until `take`; None where nothing was typed.
+    """
 
     def __init__(self, config: SampleConfig) -> None:
         self.config = config
         self.chosen: int | None = None
+        self.typed: str | None = None
+
+    def shown(self, columns: int | None = None) -> Shown:
+        """The settings that do something or, while one is chosen, as many of its neighbours as fit beside it."""
+        if self.chosen is None:
+            return shown(self.config, columns)
+        texts = [field.show(self.config) for field in FIELDS]
+        if self.typed is not None:
+            texts[self.chosen] = FIELDS[self.chosen].form.format(self.typed + CARET)
+        for first in range(self.chosen + 1):
+            for end in range(len(texts), self.chosen, -1):
+                found: Shown = [(n, texts[n]) for n in range(first, end)]
+                found = [*[(None, MORE[0])] * (first > 0), *found, *[(None, MORE[1])] * (end < len(texts))]
+                if columns is None or cell_len(SEPARATOR.join(map(itemgetter(1), found))) <= columns:
+                    return found
+        return [(self.chosen, texts[self.chosen])]
 
     def choose(self, by: int) -> None:
         """The next field, or the one before; around the ends."""
@@ -147,4 +198,32 @@ class SettingsEditor:
                 self.config = before.replace(**FIELDS[self.chosen].step(before, by))
             except UsageError:  # what may be typed goes further than what steps reach
                 return False
+        return self.config != before
+
+    def type(self, character: str) -> None:
+        """Begin a new value of the chosen field, or add to it."""
+        self.typed = ((self.typed or "") + character)[:MAX_TYPED]
+
+    def erase(self) -> None:
+        """Take the last character off what was typed or, at first, off the number that stands there."""
+        if self.chosen is not None and self.typed is None:
+            value = FIELDS[self.chosen].value(self.config).replace(",", "")
+            self.typed = "" if value.isalpha() else value
+        self.typed = (self.typed or "")[:-1]
+
+    def take(self) -> bool:
+        """Take what was typed as the field's value; whether that changed it. Nothing is a random seed, else no value.
+
+        Raises:
+            UsageError: it does not do, and the field keeps its value.
+        """
+        before, typed, self.typed = self.config, self.typed, None
+        if self.chosen is None or typed is None:
+            return False
+        command = FIELDS[self.chosen].command
+        if not typed.strip():
+            if command != "seed":
+                return False
+            typed = "random"
+        self.config = slash.apply(f"/{command} {typed}", before)
         return self.config != before

@@ -35,9 +35,9 @@ class Setting(NamedTuple):
 
 
 class Steering(NamedTuple):
-    """A command to the run, and what is said when it is sent."""
+    """A command to the run, made of what is typed after its name."""
 
-    make: Callable[[str], tuple[Command, str]]
+    make: Callable[[str], Command]
     example: str
     help: str
 
@@ -58,9 +58,9 @@ SETTINGS = {
 TALKING = {
     "chat": (
         ("", "who speaks in this text"),
-        ("ROMEO", "talk to ROMEO"),
-        ("ROMEO as I", "and say who you are"),
-        ("off", "no more"),
+        ("ROMEO", "what you type, ROMEO answers"),
+        ("ROMEO as ANN", "and you speak as ANN"),
+        ("off", "prompts go on as text again"),
     ),
     "template": (("T", "with {name} {text} {reply}"), ("", "as in a play again")),
     "watch": (("TEXT", "attention on this text"), ("", "on the validation text")),
@@ -81,11 +81,11 @@ def number(name: str, value: str, parse: type, example: str) -> Any:
         raise UsageError(f"/{name}: {got}; for example /{name} {example}") from None
 
 
-def _scale(value: str) -> tuple[Command, str]:
+def _scale(value: str) -> Command:
     factor = number("lr", value.lstrip("×x"), float, "0.5")
     if not 1 / MAX_FACTOR <= factor <= MAX_FACTOR:
         raise UsageError(f"/lr: a factor from {1 / MAX_FACTOR:g} to {MAX_FACTOR:g}, not {value}; for example /lr 0.5")
-    return ScaleLearningRate(factor), f"learning rate ×{factor:g} from the next step on"
+    return ScaleLearningRate(factor)
 
 
 def _steps(name: str, value: str, least: int, example: str) -> int:
@@ -95,29 +95,21 @@ def _steps(name: str, value: str, least: int, example: str) -> int:
     return steps
 
 
-def _evaluate(value: str) -> tuple[Command, str]:
-    steps = _steps("eval", value, 1, "100")
-    return SetEvalEvery(steps), f"evaluating every {steps:,} steps from now on"
-
-
-def _write(value: str) -> tuple[Command, str]:
-    steps = _steps("samples-every", value, 0, "500")
-    return SetSampleEvery(steps), f"writing by itself {f'every {steps:,} steps' if steps else 'after each evaluation'}"
-
-
-def _note(value: str) -> tuple[Command, str]:
+def _note(value: str) -> Command:
     if not value:
         raise UsageError("/note: what shall be noted? for example /note lr halved here")
-    return Note(value), f"noted: {value}"
+    return Note(value)
 
 
 STEERING = {
-    "pause": Steering(lambda _: (Pause(), "pausing at the next step"), "", "pause at the next step"),
-    "resume": Steering(lambda _: (Resume(), "resuming"), "", "go on"),
-    "save": Steering(lambda _: (Save(), "saving at the next step"), "", "save a checkpoint"),
+    "pause": Steering(lambda _: Pause(), "", "pause at the next step"),
+    "resume": Steering(lambda _: Resume(), "", "go on"),
+    "save": Steering(lambda _: Save(), "", "save a checkpoint"),
     "lr": Steering(_scale, "0.5", "multiply the learning rate"),
-    "eval": Steering(_evaluate, "100", "steps between evaluations"),
-    "samples-every": Steering(_write, "500", "steps between its own texts"),
+    "eval": Steering(lambda value: SetEvalEvery(_steps("eval", value, 1, "100")), "100", "steps between evaluations"),
+    "samples-every": Steering(
+        lambda value: SetSampleEvery(_steps("samples-every", value, 0, "500")), "500", "steps between its own texts"
+    ),
     "note": Steering(_note, "lr halved", "for the log and the chart"),
 }
 COMMANDS = (*SETTINGS, *TALKING, *STEERING)
@@ -160,7 +152,10 @@ def apply(text: str, config: SampleConfig) -> SampleConfig:
     try:
         changed: SampleConfig = config.replace(**_changes(name, value))
     except UsageError as error:
-        raise error if str(error).startswith("/") else UsageError(f"/{name}: {error}") from None
+        said = str(error)
+        if said.startswith("--"):  # in the words of the command line
+            said = said.partition(" ")[2]
+        raise error if said.startswith("/") else UsageError(f"/{name}: {said}") from None
     return changed
 
 
@@ -194,8 +189,10 @@ def complete(text: str, names: Iterable[str]) -> list[str]:
         return [f"/{name}{' ' if _takes_value(name) else ''}" for name in COMMANDS if name.startswith(typed)]
     if command.lower() == "/chat":
         reply, as_, typed = rest.rpartition(" as ")
-        begun = f"{command} {reply}{as_}"
-        return [begun + name for name in names if name.lower().startswith(typed.lower()) and name != reply]
+        begun, options = f"{command} {reply}{as_}", [name for name in names if name != reply]
+        if options and not as_:
+            options += [*(f"{name} as " for name in options if len(typed) > len(name)), "off"]
+        return [begun + option for option in options if option.lower().startswith(typed.lower())]
     return []
 
 
@@ -218,7 +215,8 @@ def _line(name: str, example: str, about: str) -> str:
 
 HELP = "\n".join(
     [
-        "Settings of the next answers (or: ctrl+t, arrows)",
+        "pgup and pgdn scroll this and the answers.",
+        "Settings of the next answers (or: ctrl+t)",
         *[
             _line(name, example, about)
             for name, setting in SETTINGS.items()
@@ -226,7 +224,7 @@ HELP = "\n".join(
         ],
         "Talking and looking",
         *[_line(name, example, about) for name, rows in TALKING.items() for example, about in rows],
-        "  //text             a prompt that begins with /",
+        f"  {'//text':<18} a prompt that begins with /",
         "Steering the run",
         *[_line(name, steering.example, steering.help) for name, steering in STEERING.items()],
     ]

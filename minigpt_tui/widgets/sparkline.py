@@ -58,6 +58,7 @@ class LossLine(Lines):
         super().__init__(id="loss-line")
         self._status = Status()
         self._values = np.empty(0)
+        self._beside_past = False
 
     @property
     def buckets(self) -> int:
@@ -67,6 +68,12 @@ class LossLine(Lines):
     def update(self, status: Status, series: Envelope) -> None:
         self._status, self._values = status, series.mean
         self._paint()
+
+    def stand_beside_past(self, past: bool) -> None:
+        """Say that this is the loss of now, while the panes below show a recorded step."""
+        if past != self._beside_past:
+            self._beside_past = past
+            self._paint()
 
     def on_resize(self) -> None:
         self._paint()
@@ -78,7 +85,7 @@ class LossLine(Lines):
         status = self._status
         loss = status.smoothed_loss if status.smoothed_loss is not None else status.train_loss
         left: list[Part] = [
-            (" loss ", MUTED_STYLE),
+            (" live loss " if self._beside_past else " loss ", MUTED_STYLE),
             (fmt.number(loss), ACCENT_BOLD),
             (f" {trend(self._values)} ", ACCENT_STYLE),
         ]

@@ -22,7 +22,15 @@ from minigpt_core.vitals import Hint, Recent, gap, hints
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets import format as fmt
 from minigpt_tui.widgets.lines import Lines, strip
-from minigpt_tui.widgets.palette import ACCENT_BOLD, BRIGHT_STYLE, MUTED_STYLE, SECOND_STYLE, TEXT_STYLE, WARN_STYLE
+from minigpt_tui.widgets.palette import (
+    ACCENT_BOLD,
+    BRIGHT_STYLE,
+    MUTED_STYLE,
+    SECOND_STYLE,
+    TEXT_STYLE,
+    WARN,
+    WARN_STYLE,
+)
 
 
 class Row(NamedTuple):
@@ -154,6 +162,13 @@ class Stats(Lines):
         self._reading = Reading()
         self._health: Health | None = None
         self._recent = Recent()
+        self._beside_past = False
+
+    def stand_beside_past(self, past: bool) -> None:
+        """Say in the title that these are numbers of now, while the panes around them show a recorded step."""
+        if past != self._beside_past:
+            self._beside_past = past
+            self.border_title = f"stats [{WARN}]live, not of the past[/]" if past else "stats"
 
     def update(
         self,

@@ -35,7 +35,7 @@ STATES = {
     "failed": ("✗", BAD_STYLE),
 }
 SEPARATOR: Part = (" │ ", FAINT_STYLE)
-NOTICE_SECONDS = 4.0
+NOTICE_SECONDS = 2.5
 IN_FULL = 5
 """The rank of the whole of a part that has a shorter form: step, progress and time to go come first."""
 LEAST_MESSAGE = 12

@@ -10,6 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from minigpt_tui.keymap import spelled
 from minigpt_tui.widgets.lines import Lines, Part, strip, width
 from minigpt_tui.widgets.palette import BACKGROUND, FAINT, MUTED, RAISED, WARN
 
@@ -154,6 +155,8 @@ class Timeline(Lines, can_focus=True):
         place = f"step {self.step:>{digits},} of {self._run_step:,} "
         frames = f" {self.index + 1:>{len(str(n))}}/{n} frames "
         keys = [f" {text.format(play='stop' if self.playing else 'play')}" for text in KEYS]
+        if self.app.terminal.ascii:  # type: ignore[attr-defined]
+            keys = [spelled(text) for text in keys]
         # The first of these that leaves room for a bar; at worst the step alone.
         choices = [(f" {place}", frames, keys_text) for keys_text in (*keys, "")]
         choices += [(f" {place}", "", ""), (f" {self.step:,} ", "", "")]

@@ -9,13 +9,14 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.strip import Strip
 
 from minigpt_core.generation import Generation
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets import tint
 from minigpt_tui.widgets.answer import Answer
 from minigpt_tui.widgets.columns import AnswerBlock, Cursor, Look
-from minigpt_tui.widgets.feed import Feed
+from minigpt_tui.widgets.feed import Block, Feed
 from minigpt_tui.widgets.palette import FAINT_STYLE, MUTED_STYLE
 
 QUEUED = "queued: waiting for the first weights"
@@ -25,6 +26,8 @@ UNKNOWN_TOKENS = "of this answer's tokens nothing more is known"
 NOTHING = "no answer yet"
 LABEL = 6
 """Cells of the frame beside a text in it."""
+HOLDS = 4
+"""Rows of a pane that has one to spare for a stamp."""
 
 
 class Transcript(Feed):
@@ -52,11 +55,11 @@ class Transcript(Feed):
             self.answer = answer
 
     class SaveWanted(Message):
-        """Somebody wants to keep an answer."""
+        """Somebody wants to keep an answer, or two that stand together."""
 
-        def __init__(self, answer: Answer) -> None:
+        def __init__(self, answers: Sequence[Answer]) -> None:
             super().__init__()
-            self.answer = answer
+            self.answers = answers
 
     def __init__(self) -> None:
         super().__init__(id="samples", classes="pane writing")
@@ -132,10 +135,18 @@ class Transcript(Feed):
         self._show(AnswerBlock(Answer(generation), self._look, old=answer), at_once=True)
 
     def note(self, text: str) -> None:
-        """A line of the app's own, such as the settings."""
+        """Lines of the app's own: what of them does not fit is below the view, not above."""
         self._drop_hint()
         self.extend([Text(f"{safe(text)}\n", MUTED_STYLE)])
-        self.action_follow()
+        self._choose(None)
+        self.release_anchor()  # a pane that comes into sight meanwhile would scroll to its end
+        self.call_after_refresh(self._show_note, self._blocks[-1])
+
+    def _show_note(self, block: Block) -> None:
+        if block.height > self.size.height > 0:
+            self._bring_into_view(block)
+        else:
+            self.action_follow()
 
     def poll(self, ready: bool) -> None:
         """Draw what has arrived. `ready`: whether there are weights to sample from."""
@@ -218,7 +229,7 @@ class Transcript(Feed):
         super().watch_has_focus(has_focus)
         self._mark()
 
-    def _bring_into_view(self, block: AnswerBlock, line: int | None = None) -> None:
+    def _bring_into_view(self, block: Block, line: int | None = None) -> None:
         """Scroll as little as need be to a block, from its top, or to one line of it."""
         index = self._index(block)
         if index is None or not self.size.height:
@@ -226,6 +237,8 @@ class Transcript(Feed):
         first = self._starts[index] + (line or 0)
         end = first + (1 if line is not None else block.height)
         top, height = self.scroll_offset.y, self.size.height
+        if line and height >= HOLDS:
+            first -= 1  # the row over it may hold the stamp
         if first < top or end - first > height:
             top = first
         elif end > top + height:
@@ -235,11 +248,42 @@ class Transcript(Feed):
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
-        found = None if offset is None else self._at(offset.y + self.scroll_offset.y)
-        if offset is not None and found is not None:
+        if offset is None:
+            return
+        if offset.y == 0 and (held := self._held()) is not None:
+            self._choose(held)
+        elif (found := self._at(offset.y + self.scroll_offset.y)) is not None:
             block, line = found
             if isinstance(block, AnswerBlock):
                 self._choose(block, block.cursor_at(line, offset.x))
+
+    # --- scrolling ---
+
+    def _held(self) -> AnswerBlock | None:
+        """The answer that began above the view and goes on in it: its stamp stays in the first row."""
+        found = self._at(self.scroll_offset.y)
+        if found is None or self.size.height < HOLDS:
+            return None
+        block, line = found
+        return block if isinstance(block, AnswerBlock) and 0 < line < block.height - 2 else None
+
+    def _line(self, line: int) -> Strip:
+        held = self._held() if line == self.scroll_offset.y else None
+        return super()._line(line) if held is None else held.line(0)
+
+    def page(self, by: int) -> None:
+        """Scroll by a view, less the row in which a stamp may stand over the next line."""
+        y = max(0, self.scroll_offset.y + by * max(1, self.size.height - 1))
+        if y < self.max_scroll_y:
+            self.scroll_to(y=y, animate=False, immediate=True)
+        else:  # the end is followed again, or still, where nothing is out of view
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def action_page_up(self) -> None:
+        self.page(-1)
+
+    def action_page_down(self) -> None:
+        self.page(1)
 
     # --- what keys do ---
 
@@ -272,7 +316,7 @@ class Transcript(Feed):
         if block is None:
             self._say(NOTHING)
         else:
-            self.post_message(self.SaveWanted(self.selected or block.answer))
+            self.post_message(self.SaveWanted(block.answers))
 
     def _say(self, text: str) -> None:
         self._said = text
