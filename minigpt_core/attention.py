@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from minigpt_core.config import ModelConfig
 
 Place = Callable[[Tensor, int], Tensor]
-"""(x, start) -> x, both (B, T, H, D): what tells queries and keys where they are."""
+"""(x, start) -> x, both (B, T, 2, H, D): what tells queries and keys where they are."""
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """(q, k, v, dropout) -> y, all (B, H, ., D)."""
 
@@ -54,26 +54,26 @@ ATTENTION: dict[str, Attend] = {"explicit": explicit_attention, "fused": fused_a
 
 @lru_cache(8)
 def rotations(seq_len: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angle in every plane of a head, (seq_len, 1, D/2) each.
+    """Cosine and sine of every position's angle in every plane of a head, (seq_len, 1, 1, D/2) each.
 
     Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, equation 15.
     """
     with torch.inference_mode(False):  # whoever asks first, training may use them too
         frequencies = 10_000 ** (-torch.arange(0, head_dim, 2, device=device) / head_dim)  # (D/2,)
-        angles = torch.outer(torch.arange(seq_len, device=device), frequencies)[:, None]  # (seq_len, 1, D/2)
+        angles = torch.outer(torch.arange(seq_len, device=device), frequencies)[:, None, None]  # (seq_len, 1, 1, D/2)
         return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, start: int, seq_len: int) -> Tensor:
-    """Turn each position's queries or keys by its angles: their products then depend on distances only.
+    """Turn each position's queries and keys by its angles: their products then depend on distances only.
 
     Args:
-        x: (B, T, H, D), the positions from `start` on.
+        x: (B, T, 2, H, D), the positions from `start` on.
     """
-    cos, sin = rotations(seq_len, x.size(-1), x.device)  # (seq_len, 1, D/2)
-    cos, sin = (angle[start : start + x.size(1)].to(x.dtype) for angle in (cos, sin))  # (T, 1, D/2)
-    a, b = x.chunk(2, dim=-1)  # (B, T, H, D/2)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)  # (B, T, H, D)
+    cos, sin = rotations(seq_len, x.size(-1), x.device)  # (seq_len, 1, 1, D/2)
+    cos, sin = (angle[start : start + x.size(1)].to(x.dtype) for angle in (cos, sin))  # (T, 1, 1, D/2)
+    a, b = x.chunk(2, dim=-1)  # (B, T, 2, H, D/2)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)  # (B, T, 2, H, D)
 
 
 def unrotated(x: Tensor, start: int) -> Tensor:
@@ -115,16 +115,16 @@ class CausalSelfAttention(nn.Module):
         self.qk_norm = nn.LayerNorm(self.head_dim, elementwise_affine=False) if config.qk_norm else nn.Identity()
         self.place: Place = partial(rotate, seq_len=config.seq_len) if config.positions == "rotary" else unrotated
         self.dropout = nn.Dropout(config.dropout)
-        self.q_slot, self.k_slot, self.v_slot = (1, 0, 2) if config.swap_qk else (0, 1, 2)
+        self.q_slot, self.k_slot = (1, 0) if config.swap_qk else (0, 1)
         self.attend: Attend = explicit_attention
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.num_heads, self.head_dim).unbind(2)  # (B, T, C) -> 3 of (B, T, H, D)
-        q, k, v = qkv[self.q_slot], qkv[self.k_slot], qkv[self.v_slot]  # (B, T, H, D) each
-        start = cache.length if cache is not None else 0
-        q, k = self.place(self.qk_norm(q), start), self.place(self.qk_norm(k), start)  # (B, T, H, D) each
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T, D) each
+        qkv = self.qkv(x).view(B, T, 3, self.num_heads, self.head_dim)  # (B, T, C) -> (B, T, 3, H, D)
+        qk, v = qkv.split((2, 1), 2)  # (B, T, 2, H, D) and (B, T, 1, H, D)
+        qk = self.place(self.qk_norm(qk), cache.length if cache is not None else 0)  # (B, T, 2, H, D)
+        qk, v = qk.permute(2, 0, 3, 1, 4), v.squeeze(2).transpose(1, 2)  # (2, B, H, T, D) and (B, H, T, D)
+        q, k = qk[self.q_slot], qk[self.k_slot]  # (B, H, T, D) each
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, S, D) each
         y = self.attend(q, k, v, self.dropout.p if self.training else 0.0)  # (B, H, T, D)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,42 +74,63 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, matrices: dict[nn.Parameter, int], lr: float, momentum: float, weight_decay: float) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([{"params": list(matrices)}], defaults)
-        alike: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[Stack]] = defaultdict(list)
         for parameter, n in matrices.items():
-            alike[n, *parameter.shape].append(parameter)
+            rows, columns = parameter.size(0) // n, parameter.size(1)
+            size = math.sqrt(max(1.0, rows / columns))
+            alike[min(rows, columns), max(rows, columns)].append(Stack(parameter, n, rows > columns, size))
             self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        self._alike = list(alike.items())
+        self._alike = list(alike.values())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
-        for (n, rows, columns), parameters in self._alike:
-            weights: list[Tensor] = list(parameters)
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            buffers = [self.state[p]["momentum"] for p in parameters]
+        for stacks in self._alike:
+            weights: list[Tensor] = [stack.weight for stack in stacks]
+            gradients = [stack.weight.grad for stack in stacks if stack.weight.grad is not None]
+            buffers = [self.state[stack.weight]["momentum"] for stack in stacks]
             torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-            ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # (N, n·r, c)
-            update = orthogonal(ahead.view(-1, rows // n, columns)).view_as(ahead)  # (N·n, r, c) and back
+            ahead = torch._foreach_lerp(gradients, buffers, momentum)  # (n·r, c) each
+            update = orthogonal(
+                torch.cat([stack.spread(x) for stack, x in zip(stacks, ahead, strict=True)])
+            )  # (N, ., .)
+            updates = [s.gather(x) for s, x in zip(stacks, update.split([s.n for s in stacks]), strict=True)]
             if decay:
                 torch._foreach_mul_(weights, 1 - lr * decay)
-            size = math.sqrt(max(1.0, rows / n / columns))
-            torch._foreach_add_(weights, list(update.unbind()), alpha=-lr * size)
+            torch._foreach_mul_(updates, [stack.size for stack in stacks])
+            torch._foreach_add_(weights, updates, alpha=-lr)
+
+
+class Stack(NamedTuple):
+    """A parameter of n matrices over one another, and how much their updates are scaled."""
+
+    weight: nn.Parameter
+    n: int
+    tall: bool
+    size: float
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Its matrices side by side, lying: (n·r, c) -> (n, r, c) or, tall ones, (n, c, r)."""
+        x = x.view(self.n, -1, x.size(1))  # (n, r, c)
+        return x.mT if self.tall else x
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The inverse of `spread`."""
+        return (x.mT if self.tall else x).reshape(self.weight.shape)
 
 
 def orthogonal(x: Tensor) -> Tensor:
-    """Roughly U Vᵀ of each matrix U S Vᵀ, by Newton-Schulz iterations: products only; (N, r, c) -> (N, r, c).
+    """Roughly U Vᵀ of each matrix U S Vᵀ, by Newton-Schulz iterations: products only; (N, r, c) with r <= c.
 
     In bf16 on a GPU, where the products are several times faster and the result need not be exact.
     """
-    tall = x.size(1) > x.size(2)
-    y = x.mT if tall else x  # (N, r, c) with r <= c: the smaller square is squared
-    y = y.bfloat16() if y.is_cuda else y
+    y = x.bfloat16() if x.is_cuda else x
     y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)  # singular values in 0 to 1
     for a, b, c in NEWTON_SCHULZ:
         square = y @ y.mT  # (N, r, r)
         y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=b, alpha=c), y, beta=a)  # (N, r, c)
-    return (y.mT if tall else y).to(x.dtype)
+    return y.to(x.dtype)
 
 
 def learning_rate(step: int, total_steps: int | None, config: TrainConfig) -> float:

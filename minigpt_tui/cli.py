@@ -488,6 +488,39 @@ def show(run: RunArgument = None, out: Out = "runs") -> None:
 
 
 @app.command()
+def bench(
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SECTION]", help="step, time-to-loss, sample, ui-tax, startup or scale; all if left out."
+        ),
+    ] = None,
+    json: Annotated[bool, OUTPUT("Print one object; its ratio is the headline.", "--json", metavar="")] = False,
+    quick: Annotated[bool, EXPERIMENT("Two minutes in all: to see that it works.", "--quick", metavar="")] = False,
+    data: Annotated[str | None, TEXT("A text file, a folder of them, pydocs or repeats.")] = None,
+    preset: Annotated[str | None, EXPERIMENT("Of ours in time-to-loss: {presets}.")] = None,
+    pairs: Annotated[int | None, EXPERIMENT("Alternating rounds of ours and the peer.")] = None,
+    peer_best: Annotated[
+        bool | None, EXPERIMENT("In step: the peer in bf16 and compiled, too.", "--peer-best", metavar="")
+    ] = None,
+) -> None:
+    """Measure how fast it is, each figure beside a peer's in the same run.
+
+    The peer is GPT-2 of the same shape in transformers (pip install 'minigpt-tui[bench]'):
+    plain AdamW in fp32, no dropout, the same batches; and its generate. Ratios are
+    the peer's time over ours. Leave the machine alone meanwhile; a second bench waits.
+
+    [bold]Examples[/bold]
+    minigpt-tui bench --quick
+    minigpt-tui bench step
+    minigpt-tui bench time-to-loss --preset classic --pairs 3 --json
+    """
+    from minigpt_tui.bench import run
+
+    run(section, as_json=json, quick=quick, data=data, preset=preset, pairs=pairs, peer_best=peer_best)
+
+
+@app.command()
 def notebook(
     destination: Annotated[
         str, typer.Argument(metavar="[DEST]", help="A file that is not there yet, or a folder to put it into.")

@@ -186,7 +186,7 @@ def test_the_modern_preset_begins_as_its_docstring_says():
 
 def test_rotary_attention_depends_on_distances_only():
     torch.manual_seed(0)
-    q, k = torch.randn(2, 1, 6, 3, 8)  # (B, T, H, D) each
+    q, k = torch.randn(2, 1, 6, 2, 3, 8)  # (B, T, 2, H, D) each
     here, there = ((rotate(q, start, 40) * rotate(k.roll(2, 1), start, 40)).sum(-1) for start in (0, 30))
     torch.testing.assert_close(here, there, atol=1e-4, rtol=0)
     torch.testing.assert_close(rotate(q, 5, 40).norm(dim=-1), q.norm(dim=-1))

@@ -363,7 +363,7 @@ def test_a_run_that_ends_in_the_app(finished):
 def test_chat_shows_answers_and_looks_but_does_not_steer(finished):
     with app(finished.folder, "chat", "run", columns=120, rows=40) as chat:
         chat.wait_for("layer 0 head 0")
-        chat.wait_for("━ train")
+        chat.wait_for("━ smoothed")
         assert "no loss yet" not in chat.text()
         assert "pause" not in chat.line(39)
         chat.wait(lambda: re.match(r" ✓ done │ final val \d", chat.line(0)), 10)

@@ -135,7 +135,6 @@ def test_an_orthogonal_update_has_singular_values_near_one_and_a_stack_is_split(
     values = torch.linalg.svdvals(orthogonal(gradient))
     assert values.min() > 0.6
     assert values.max() < 1.3
-    torch.testing.assert_close(orthogonal(gradient.mT), orthogonal(gradient).mT)
     stacked, single = torch.nn.Parameter(torch.zeros(72, 24)), torch.nn.Parameter(torch.zeros(24, 24))
     stacked.grad = torch.randn(72, 24)
     single.grad = stacked.grad[24:48].clone()
