@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +19,7 @@ from minigpt_core.bench.result import Comparison, Result
 from minigpt_core.bench.workbench import Program, Workbench
 from minigpt_core.errors import UsageError
 from minigpt_tui.listing import show
+from minigpt_tui.preferences import VARIABLE
 
 FIRST_FRAME = b"samples"
 """The title of a pane, which only the first whole screen has."""
@@ -31,22 +35,17 @@ def run(section: str | None, *, as_json: bool, quick: bool, data: str | None, **
     if as_json and section is None:
         raise UsageError(f"--json prints one object: name a section ({', '.join(bench.SECTIONS)})")
     bench.check(sections)
-    program = Program(
-        command=(sys.executable, "-m", "minigpt_tui.cli"),
-        environment={"TERM": "xterm-256color", "LANG": "C.UTF-8"},
-        first_frame=FIRST_FRAME,
-    )
     began = time.monotonic()
 
     def say(line: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {line}", file=sys.stderr, flush=True)
 
-    bench_ = Workbench(data=data, say=say, program=program)
-    with TimingLock(say):
+    with TimingLock(say), tempfile.TemporaryDirectory(prefix="minigpt-tui-bench-") as state:
+        workbench = Workbench(data=data, say=say, program=program(Path(state)))
         machine = facts()
         for name in sections:
             say(name)
-            result = bench.measure(name, bench_, bench.settings(name, quick=quick, **changes))
+            result = bench.measure(name, workbench, bench.settings(name, quick=quick, **changes))
             if as_json:
                 print(json.dumps(result.to_dict(machine), indent=2))
             else:
@@ -54,6 +53,14 @@ def run(section: str | None, *, as_json: bool, quick: bool, data: str | None, **
     if not as_json:
         words = ("cpu", "cores", "memory_gib", "bf16", "torch", "transformers", "load")
         print("machine: " + ", ".join(f"{word} {machine[word]}" for word in words))
+
+
+def program(state: Path) -> Program:
+    """This very program, with nobody's preferences, as if it had been opened before."""
+    (state / "minigpt-tui").mkdir()
+    (state / "minigpt-tui" / "welcomed").touch()
+    own = {"TERM": "xterm-256color", "LANG": "C.UTF-8", VARIABLE: os.devnull, "XDG_STATE_HOME": str(state)}
+    return Program(command=(sys.executable, "-m", "minigpt_tui.cli"), environment=own, first_frame=FIRST_FRAME)
 
 
 def print_result(result: Result) -> None:

@@ -168,7 +168,7 @@ class Stats(Lines):
         """Say in the title that these are numbers of now, while the panes around them show a recorded step."""
         if past != self._beside_past:
             self._beside_past = past
-            self.border_title = f"stats [{WARN}]live, not of the past[/]" if past else "stats"
+            self.border_title = f"stats [{WARN}]live[/]" if past else "stats"
 
     def update(
         self,
