@@ -28,7 +28,7 @@ from minigpt_core.config import (
     lookup,
     option,
 )
-from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, Corpus, load_encoded, split
+from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, load_encoded, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import RunLock
 from minigpt_core.rundir import RunDir, find_checkpoint, new_run_dir
@@ -187,11 +187,6 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
     return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train)
-
-
-def describe(corpus: Corpus) -> dict[str, Any]:
-    """A corpus's identity, as a run records it."""
-    return corpus.identity
 
 
 # --- a resumed run ---

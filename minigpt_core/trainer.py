@@ -253,7 +253,8 @@ class Trainer:
             state.val_loss, state.val_step = loss, state.step
         if math.isfinite(loss) and (state.best_val_loss is None or loss < state.best_val_loss):
             state.best_val_loss, state.best_step = loss, state.step
-            self.best.keep(self.model.state_dict())
+            if self.config.patience:  # nobody else asks for them
+                self.best.keep(self.model.state_dict())
         elif overfits(state, loss, self.config.patience, self.eval_every) and not self.finished:
             state.total_steps = state.step
             self._record_length()
@@ -427,7 +428,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
         self.saved_step = self.state.step
-        if self.log and self.state.best_step is not None:
+        if self.log and self.config.patience and self.state.best_step is not None:
             with suppress(UserError):  # without it the last weights stay at the run's end
                 self.best.keep(checkpoint.load(self.log.run.best)["model"])
         now = self.config

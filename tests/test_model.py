@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from minigpt_core.attention import attention_weights, explicit_attention, fused_attention, rotate
+from minigpt_core.bench.peer import build
 from minigpt_core.config import ABLATIONS, PRESETS, ModelConfig
 from minigpt_core.errors import UsageError
 from minigpt_core.model import GPT
@@ -28,23 +29,7 @@ def perturb(model: torch.nn.Module) -> None:
 
 def huggingface_twin(model: GPT):
     """`transformers`' GPT-2 with the same weights, and the parameter each of ours corresponds to."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = model.config
-    twin = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size,
-            n_positions=config.seq_len,
-            n_embd=config.embed_dim,
-            n_layer=config.n_layers,
-            n_head=config.num_heads,
-            n_inner=config.ff_mult * config.embed_dim,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            tie_word_embeddings=config.tied_head,
-        )
-    ).eval()
+    config, twin = model.config, build(model.config).eval()
     pairs = [
         (model.token_embedding.weight, twin.transformer.wte.weight, False),
         (model.position_embedding.weight, twin.transformer.wpe.weight, False),

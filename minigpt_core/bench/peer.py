@@ -42,7 +42,7 @@ def build(config: ModelConfig) -> Any:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            tie_word_embeddings=True,
+            tie_word_embeddings=config.tied_head,
             bos_token_id=None,
             eos_token_id=None,
         )

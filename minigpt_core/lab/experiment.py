@@ -22,7 +22,7 @@ import msgspec
 
 from minigpt_core.atomic import write_atomic
 from minigpt_core.config import DEFAULT_SIZES, option
-from minigpt_core.corpus import encode, load_corpus, split
+from minigpt_core.corpus import load_encoded, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.hardware import cpu_count
 from minigpt_core.lab import overlay
@@ -31,11 +31,9 @@ from minigpt_core.lab.paired import BASELINE, Row, Table, markdown, spread, tabu
 from minigpt_core.lab.schedule import Pace, Progress, at_once, in_turn
 from minigpt_core.lab.trial import Source, Trial
 from minigpt_core.lock import RunLock
-from minigpt_core.plan import describe
 from minigpt_core.rundir import RunDir, new_run_dir
 from minigpt_core.runlog import read_metrics
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens
-from minigpt_core.tokenizer import CharTokenizer
 
 
 class Experiment:
@@ -131,17 +129,15 @@ class Experiment:
                 corpus = read_config(trial.run)["corpus"]
                 tokenizer = read_tokenizer(trial.run)
                 return Source(tokenizer, read_tokens(trial.run, tokenizer, corpus), corpus)
-        text = load_corpus(self.design.data)
-        if self._stored and self._stored.corpus["sha256"] != text.sha256:
+        text = load_encoded(self.design.data)
+        if self._stored and self._stored.corpus["sha256"] != text.identity["sha256"]:
             raise UserError(
-                f"{text.source!r} is not the text that {self.path.name!r} began with; choose another --name"
+                f"{text.identity['source']!r} is not the text that {self.path.name!r} began with; choose another --name"
             )
-        tokenizer = CharTokenizer.from_text(text.text)
-        tokens = encode(tokenizer, text.text)
         for variant in self.design.compared:
             sizes = DEFAULT_SIZES["cpu"] | self.design.architecture | variant.model
-            split(tokens, sizes["seq_len"])
-        return Source(tokenizer, tokens, describe(text))
+            split(text.tokens, sizes["seq_len"])
+        return Source(text.tokenizer, text.tokens, text.identity)
 
     def _begin(self) -> None:
         """Write down what is asked, or what has been added to it."""
