@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+"""Names of files that are being written."""
 
 
 @contextmanager
@@ -20,7 +25,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     # In the same folder, since a rename is atomic only within one file system; opened by "xb" and not by `tempfile`,
     # so that the permissions follow the user's umask.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # as in TEMPORARY
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -28,9 +33,18 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:  # KeyboardInterrupt too must not leave the temporary file
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what matters
+            temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of killed processes; for whoever alone writes there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMPORARY.fullmatch(entry.name):
+                os.unlink(entry.path)
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -43,7 +57,9 @@ def _sync_folder(folder: Path) -> None:
     """Make a rename durable; some file systems cannot sync a folder, and the content is already safe there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)

@@ -1,26 +1,27 @@
 """Checkpoints: saved atomically, read with suspicion, and a finished run opened as a whole.
 
-A checkpoint is a zip of tensors and plain values. `torch.load` alone would accept flipped bits, so the zip's own
-checksums are verified first, and nothing but tensors and plain values is ever unpickled.
+A checkpoint is a zip of tensors and plain values. `archive` checks the file itself, `verify` what it holds.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from minigpt_core.archive import another, read_archive
 from minigpt_core.atomic import atomic_file
 from minigpt_core.config import ModelConfig, TrainConfig
-from minigpt_core.errors import UserError
+from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
+from minigpt_core.reading import brief, check_format
 from minigpt_core.rundir import RunDir, find_checkpoint
 from minigpt_core.runlog import read_metrics
 from minigpt_core.status import MetricsRow
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
+from minigpt_core.verify import check_state
 
 FORMAT = 1
 
@@ -30,7 +31,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         UserError: the disk refuses; what was there before is untouched.
+        TrainingError: the state has diverged, and is not worth keeping.
     """
+    skipped = state["meter"]["steps"] - state["meter"]["good"].item()
+    if skipped or not all(weight.isfinite().all() for weight in state["model"].values()):
+        raise TrainingError(f"training diverged before step {state['state']['step']:,}: not saved")
     try:
         with atomic_file(path) as file:
             torch.save({"format": FORMAT, **state}, file)
@@ -41,44 +46,28 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote, on the CPU.
+    """What `save` wrote, on the CPU, checked through and through.
 
     Raises:
         UserError: there is no such file, it is damaged, or it is no checkpoint of this program.
     """
+    state = read_archive(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise UserError(f"{str(path)!r} is not a minigpt-tui checkpoint")
+    check_format(state["format"], FORMAT, path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except FileNotFoundError:
-        raise UserError(f"no checkpoint {str(path)!r} yet") from None
-    except OSError as error:
-        raise UserError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    except Exception:  # zipfile raises several kinds on a broken file
-        raise _not_ours(path) from None
-    if damaged:
-        raise UserError(f"checkpoint {str(path)!r} is damaged ({damaged} fails its checksum); use another one")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a hostile or foreign pickle provokes
-        raise _not_ours(path) from None
-    if not isinstance(state, dict) or not {"model", "model_config", "tokenizer", "state"} <= state.keys():
-        raise _not_ours(path)
-    if state.get("format") != FORMAT:
-        raise UserError(f"checkpoint {str(path)!r} has format {state.get('format')}; this version reads {FORMAT}")
+        check_state(state)
+    except UserError as error:
+        raise UserError(
+            f"checkpoint {str(path)!r} is damaged: {brief(error)}; use another one{another(path)}"
+        ) from None
     return state
 
 
-def _not_ours(path: Path) -> UserError:
-    return UserError(f"{str(path)!r} is not a minigpt-tui checkpoint")
-
-
-def load_model(state: dict[str, Any], path: Path) -> GPT:
+def load_model(state: dict[str, Any]) -> GPT:
     """The model of a loaded checkpoint, in evaluation mode on the CPU."""
     model = GPT.empty(ModelConfig.from_dict(state["model_config"]))
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError:
-        raise UserError(f"checkpoint {str(path)!r}: its weights do not fit its own configuration") from None
+    model.load_state_dict(state["model"])
     return model
 
 
@@ -99,7 +88,7 @@ class Run:
         state = load(path)
         self.dir = run
         self.path = path
-        self.model = load_model(state, path)
+        self.model = load_model(state)
         self.tokenizer: Tokenizer = load_tokenizer(state["tokenizer"])
         self.config: TrainConfig = TrainConfig.from_dict(state["train_config"])
         self.state: dict[str, Any] = state["state"]

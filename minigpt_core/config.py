@@ -125,6 +125,8 @@ class TrainConfig(Settings, frozen=True):
     minutes: PositiveFloat | None = None
     """At most one of `steps`, `epochs` and `minutes`; with none of them, `DEFAULT_STEPS`."""
     batch_size: PositiveInt = 12
+    accumulate: PositiveInt = 1
+    """Pieces in which a step's batch goes through the model, their gradients added up: the same step in less memory."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: Muon for the matrices of the blocks, AdamW for all else."""
     learning_rate: PositiveFloat = 3e-3
@@ -144,8 +146,8 @@ class TrainConfig(Settings, frozen=True):
     seed: Seed = 1337
     eval_every: PositiveInt = 250
     log_every: PositiveInt | None = None
-    save_every: PositiveInt = 1000
-    """Steps between periodic evaluations, metric rows and checkpoints."""
+    save_every: int | str = 1000
+    """Steps between periodic evaluations, metric rows and checkpoints; for those "10m", ten minutes, does as well."""
     patience: NonNegativeInt = 5
     """Evaluations above the best validation loss, clearly so at the last, that end the run; at any end its best weights
     are restored. 0 does neither."""
@@ -155,9 +157,17 @@ class TrainConfig(Settings, frozen=True):
     compile: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     threads: PositiveInt | None = None
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """What follows on a loss that is no finite number; rollback: the last checkpoint again, at half the rate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        interval(self.save_every)
+        if self.batch_size % self.accumulate:
+            raise UsageError(
+                f"--batch-size {self.batch_size} cannot be cut into --accumulate {self.accumulate} equal pieces; "
+                f"try --batch-size {round_up(self.batch_size, self.accumulate)}"
+            )
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise unknown("device", self.device, ("auto", "cpu", "cuda", "cuda:0", "mps"))
         given = [
@@ -166,8 +176,27 @@ class TrainConfig(Settings, frozen=True):
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} contradict each other; give one of them")
 
+    @property
+    def micro_batch(self) -> int:
+        """Windows that are on the device at a time."""
+        return self.batch_size // self.accumulate
+
 
 DEFAULT_STEPS = 5000
+
+
+def interval(every: int | str) -> tuple[int | None, float | None]:
+    """`save_every` as (steps, None) or (None, seconds).
+
+    Raises:
+        UsageError: it is neither a number of steps nor a number of minutes.
+    """
+    if isinstance(every, int) and 0 < every <= 10**12:
+        return every, None
+    minutes = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)m", str(every))
+    if minutes and float(minutes[1]) > 0:
+        return None, 60 * float(minutes[1])
+    raise UsageError(f"--save-every {every}: give a number of steps, or minutes such as 10m")
 
 
 class SampleConfig(Settings, frozen=True):

@@ -27,8 +27,8 @@ class Decoder:
 
     def __init__(self, model: GPT) -> None:
         self.embedding, self.mix = model.token_embedding.weight, model.mix.forward  # (V, C)
-        learned = model.config.positions == "learned"
-        self.positions = model.position_embedding.weight if learned else None  # (seq_len, C)
+        places = model.position_embedding
+        self.positions = places.weight if isinstance(places, nn.Embedding) else None  # (seq_len, C)
         self.layers = [DecoderLayer(block) for block in model.layers]
         self.final_norm, self.head = norm(model.final_norm), product(model.head)
 

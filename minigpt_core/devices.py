@@ -37,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Free bytes of each CUDA device that torch can use."""
     cuda_bf16: tuple[bool, ...] = ()
     """Whether each multiplies bf16 matrices natively."""
+    cuda_names: tuple[str, ...] = ()
     cuda_uuids: tuple[str, ...] = ()
     """Each one's name to the driver."""
     mps: bool = False
@@ -56,6 +57,8 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     reasons: dict[str, str]
     warning: str | None = None
+    gpu: str | None = None
+    """The chosen CUDA device, as people call it."""
     gpu_uuid: str | None = None
     """The chosen CUDA device's name to the driver, for live readings."""
 
@@ -88,6 +91,7 @@ def survey() -> Facts:
             driver[uuid].free_bytes if uuid in driver else torch.cuda.mem_get_info(i)[0] for i, uuid in enumerate(uuids)
         ),
         cuda_bf16=tuple(native or torch.cuda.get_device_capability(i)[0] >= 8 for i in cuda),
+        cuda_names=tuple(torch.cuda.get_device_name(i) for i in cuda),
         cuda_uuids=uuids,
         mps=torch.backends.mps.is_available(),
         nvml_gpus=tuple(gpu.name for gpu in hardware.gpus()[0]),
@@ -121,6 +125,7 @@ def decide(facts: Facts, config: TrainConfig, seq_len: int) -> Devices:
             "threads": "asked for" if config.threads else f"the {facts.cores} cores this process may use",
         },
         warning=_unusable_gpu(facts) if backend == "cpu" and config.device != "cpu" else None,
+        gpu=facts.cuda_names[int(index)] if backend == "cuda" and facts.cuda_names else None,
         gpu_uuid=facts.cuda_uuids[int(index)] if backend == "cuda" and facts.cuda_uuids else None,
     )
 
@@ -223,7 +228,8 @@ def enter_thread(device: str, threads: int, own_stream: bool = False, determinis
             torch.cuda.set_stream(torch.cuda.Stream())
     if deterministic is not None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
-        torch.use_deterministic_algorithms(deterministic)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:  # the call loads the compiler: 1.7 s
+            torch.use_deterministic_algorithms(deterministic)
 
 
 class RandomState:

@@ -142,10 +142,16 @@ class Engine:
             trainer = self._trainer = self.plan.build(self._boundary)
             self._ready.set()
             self._watch(trainer)
+            rollbacks = trainer.state.rollbacks
             for row in trainer:
+                if trainer.state.rollbacks != rollbacks:  # what it passed on the branch that it left is passed again
+                    rollbacks = trainer.state.rollbacks
+                    self.landmarks.resume(self._told(), read_metrics(self.plan.run)[:-1])
                 self._publish(row=row)
+                self.landmarks.start()  # not before: the first step comes sooner alone
                 for crossing in self.landmarks.passed(row):
                     self._log(crossing.event())
+            self.landmarks.start()  # a run that had ended already makes no row
             self.prober.finish(LAST_LOOK_SECONDS)
             if not trainer.stopping:
                 self._write_assets()
@@ -162,12 +168,13 @@ class Engine:
             self.plan.release()
 
     def _watch(self, trainer: Trainer) -> None:
-        """Begin to tell what the run passes and to record what is in it; a resume does not tell a thing twice."""
-        told = standing(read_events(self.plan.run))
+        """Know what the run has passed, and begin to record what is in it; a resume does not tell a thing twice."""
         if trainer.state.step:
-            self.landmarks.resume(told, read_metrics(self.plan.run))
-        self.landmarks.start()
-        self.prober.record({born(event) for event in told if event.kind == "birth"})
+            self.landmarks.resume(self._told(), read_metrics(self.plan.run))
+        self.prober.record({born(event) for event in self._told() if event.kind == "birth"})
+
+    def _told(self) -> list[Event]:
+        return standing(read_events(self.plan.run))
 
     def _log(self, event: Event) -> None:
         """Add to the run's events; a log that cannot be written costs these lines only."""
@@ -202,7 +209,8 @@ class Engine:
                 self._stepping = True
             case Save():
                 self._publish("saving")
-                trainer.save()
+                if trainer.saver:
+                    trainer.saver.save_soon(trainer.state.step, wait=self._paused)
             case ScaleLearningRate(factor):
                 trainer.scale_learning_rate(factor)
             case SetEvalEvery(steps):
@@ -232,11 +240,14 @@ class Engine:
                 "tok_s": pace,
             }
         elif old.phase == "starting":
+            from minigpt_core.flops import flop_per_token, peak_flops
+
             changes = {
                 "device": trainer.devices.device,
                 "precision": trainer.devices.precision,
-                "warning": trainer.devices.warning or "",
                 "n_params": trainer.model.num_parameters(),
+                "flop_per_token": flop_per_token(trainer.model),
+                "peak_flops": peak_flops(trainer.devices.gpu, trainer.devices.precision),
                 "epoch": trainer.batches.epoch(state.step),
             }
         if phase == "evaluating":
@@ -257,8 +268,9 @@ class Engine:
             eval_every=trainer.eval_every,
             sample_every=state.sample_every,
             elapsed=state.elapsed,
-            saved_step=trainer.saved_step,
-            saved_at=trainer.saved_at,
+            saved_step=trainer.saver and trainer.saver.saved_step,
+            saved_at=trainer.saver and trainer.saver.saved_at,
+            warning=f"{trouble}; trying again" if (trouble := trainer.trouble) else trainer.devices.warning or "",
             **changes,
         )
 
@@ -286,6 +298,9 @@ class Engine:
 def explain(error: Exception) -> str:
     """One line for an error nobody foresaw."""
     if type(error).__name__ == "OutOfMemoryError":
-        return "the GPU is out of memory; use a smaller --batch-size, --seq-len or --embed-dim"
+        return (
+            "the GPU is out of memory; use --accumulate 2, or a smaller --batch-size, --seq-len or --embed-dim; "
+            "the run can be resumed where it was saved"
+        )
     first = (str(error) or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first} (the traceback is in train.log)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import Tail
@@ -26,6 +27,8 @@ class RunHistory:
         """The newest metrics row."""
         self._metrics = Tail(run.metrics, MetricsRow)
         self._events = Tail(run.events, Event)
+        self._told: set[str | None] = set()
+        """Why not all of a log could be read: said once, as one event more."""
         self._generation = 0
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -41,6 +44,10 @@ class RunHistory:
         if rows:
             self.last = rows[-1]
         self.events += self._events.read()
+        for problem in {self._metrics.problem, self._events.problem} - {None, *self._told}:
+            self._told.add(problem)
+            step = self.last.step if self.last is not None else 0
+            self.events.append(Event(kind="error", step=step, time=time.time(), message=str(problem)))
 
     def follow(self) -> None:
         """Refresh in a thread of its own, a few times a second, until `close`."""

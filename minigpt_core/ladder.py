@@ -21,6 +21,7 @@ import numpy as np
 
 from minigpt_core.atomic import write_atomic
 from minigpt_core.errors import UserError
+from minigpt_core.reading import read_bytes
 from minigpt_core.rundir import RunDir
 from minigpt_core.series import Smoother
 from minigpt_core.status import Event, MetricsRow
@@ -35,6 +36,9 @@ TRAIN_TOKENS = 2 * 2**20
 VAL_TOKENS = 2**20
 """Most tokens that the ladder is fitted on and measured on, from the start of each part."""
 
+MAX_BYTES = 2**16
+"""Of the file; six rungs are 400."""
+
 MIN_ROWS = 20
 """Rows that the smoothed training loss must have taken in before it counts. A row may be one batch of a few hundred
 tokens, whose loss is a twentieth of a nat off; the mean of 20 is a hundredth off, and rungs are further apart."""
@@ -46,7 +50,7 @@ class Rung(msgspec.Struct, frozen=True):
     """Nats a token, over the validation part."""
 
 
-class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+class Ladder(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag=1):
     """The rungs in the order of `RUNGS`. On a short text a longer context may do worse, so losses need not fall."""
 
     rungs: tuple[Rung, ...]
@@ -116,8 +120,8 @@ def write_ladder(run: RunDir, ladder: Ladder) -> None:
 def load_ladder(run: RunDir) -> Ladder | None:
     """The ladder kept with the run; None where there is none that can be read, so that it is fitted again."""
     try:
-        ladder = msgspec.json.decode(run.ladder.read_bytes(), type=Ladder)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        ladder = msgspec.json.decode(read_bytes(run.ladder, MAX_BYTES), type=Ladder)
+    except (UserError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return ladder if tuple(rung.name for rung in ladder.rungs) == RUNGS else None
 

@@ -35,14 +35,17 @@ class Landmarks:
         self._thread = threading.Thread(target=self._fit, name="ladder", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin to fit; a second time does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def join(self, timeout: float | None = None) -> None:
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
     def resume(self, told: Iterable[Event], rows: Iterable[MetricsRow]) -> None:
-        """Go on with a run that has events and rows already; before `start`."""
+        """Go on with a run that has events and rows already: before `start`, or after a rollback."""
+        self._compared = False
         self._crossings = Crossings(event.data["rung"] for event in told if event.kind == "rung")
         for row in rows:
             self._crossings.feed(row)

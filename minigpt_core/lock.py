@@ -29,7 +29,7 @@ class RunLock:
         try:
             self._file = open(run.control, "a+b")  # noqa: SIM115 - held open for as long as the lock
             self._acquire()
-            self._write({"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+            self._write({"format": 1, "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
         except BlockingIOError:
             raise UserError(f"run {run.name!r} is being trained already ({self._holder()}); stop that first") from None
         except OSError as error:

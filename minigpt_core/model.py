@@ -141,6 +141,11 @@ class Block(nn.Module):
         return self.join(x, self.mlp(self.norm2(x)))  # (B, T, C)
 
 
+def embedding(n: int, dim: int) -> nn.Embedding:
+    """One that draws no weights of its own, which on the meta device would load all of `torch._dynamo`: 1.7 s."""
+    return nn.Embedding.from_pretrained(torch.empty(n, dim), freeze=False)
+
+
 class GPT(nn.Module):
     """The whole model: `model(tokens)` are the logits of the next token at every position.
 
@@ -164,16 +169,17 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.token_embedding = embedding(config.vocab_size, config.embed_dim)
         learned = config.positions == "learned"
-        self.position_embedding = nn.Embedding(config.seq_len, config.embed_dim) if learned else NoPositions()
+        self.position_embedding = embedding(config.seq_len, config.embed_dim) if learned else NoPositions()
         self.mix = TokenMix(config) if config.token_mix > 1 else NoMix()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=False)
         self._tie_head()
-        self._initialise()
+        if not self.head.weight.is_meta:
+            self._initialise()
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits of the next token.
@@ -235,7 +241,8 @@ class GPT(nn.Module):
         """
         with torch.device("meta"):
             model = cls(config)
-        model = model.to_empty(device=device)
+        # What `to_empty` does, which loads sympy to find out in which order the memory lies.
+        model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype, device=device))
         model._tie_head()  # moving from meta makes every parameter anew and so unties them
         return model.eval().requires_grad_(False)
 

@@ -35,6 +35,11 @@ def first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Of a GPU: a CPU's own ends the process."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
 class Sampler:
     """Answers prompts one after another, each from one snapshot of the weights.
 
@@ -79,7 +84,11 @@ class Sampler:
             except UserError as error:
                 generation.finish("failed", str(error))
             except Exception as error:  # one request fails, the next may not
-                generation.finish("failed", f"sampling failed: {first_line(error)}")
+                reason = f"sampling failed: {first_line(error)}"
+                if out_of_memory(error) and self._replica is not None:
+                    self._replica.to("cpu")
+                    reason = "the GPU has no memory left for this; ask again, and the CPU answers"
+                generation.finish("failed", reason)
             self._current = None
             self._on_answer(generation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
 
 def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the matrices of the blocks and AdamW for all else."""
+    leave_compiler_alone()
     matrices = block_matrices(model) if config.optimizer == "muon" else {}
     rest = [p for p in model.parameters() if p not in matrices]
     found: list[torch.optim.Optimizer] = [adamw(rest, config)]
@@ -41,10 +43,30 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
     return found
 
 
-def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101), all parameters in one fused kernel."""
+class AdamW(torch.optim.AdamW):
+    """Torch's AdamW (Loshchilov and Hutter, arXiv 1711.05101), which makes its steps without torch's compiler.
+
+    Torch's own `step` loads `torch._dynamo`, which takes as long as loading torch, for those who compile it.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:
+    """All parameters in one fused kernel."""
     groups = parameter_groups(parameters, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def leave_compiler_alone() -> None:
+    """Keep torch's optimizers from loading its compiler when they are made, saved and loaded.
+
+    On their first call these methods import `torch._dynamo` only to tell it never to compile them. Nobody compiles
+    them here; each is marked as told already. A torch that does this otherwise is left as it is.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        if (plain := getattr(method, "__wrapped__", None)) is not None:
+            plain.__dict__.setdefault("__dynamo_disable", plain)
 
 
 def block_matrices(model: GPT) -> dict[nn.Parameter, int]:
@@ -86,10 +108,13 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+        skip: Tensor | None = getattr(self, "found_inf", None)  # torch's protocol: where it is 1, nothing changes
         for stacks in self._alike:
             weights: list[Tensor] = [stack.weight for stack in stacks]
             gradients = [stack.weight.grad for stack in stacks if stack.weight.grad is not None]
             buffers = [self.state[stack.weight]["momentum"] for stack in stacks]
+            if skip is not None:  # in their place what changes nothing: momentum drawn towards itself
+                gradients = [torch.where(skip > 0, b, g) for b, g in zip(buffers, gradients, strict=True)]
             torch._foreach_lerp_(buffers, gradients, 1 - momentum)
             ahead = torch._foreach_lerp(gradients, buffers, momentum)  # (n·r, c) each
             update = orthogonal(
@@ -97,8 +122,10 @@ class Muon(torch.optim.Optimizer):
             )  # (N, ., .)
             updates = [s.gather(x) for s, x in zip(stacks, update.split([s.n for s in stacks]), strict=True)]
             if decay:
-                torch._foreach_mul_(weights, 1 - lr * decay)
+                torch._foreach_mul_(weights, 1 - lr * decay if skip is None else 1 - lr * decay * (1 - skip))
             torch._foreach_mul_(updates, [stack.size for stack in stacks])
+            if skip is not None:
+                torch._foreach_mul_(updates, 1 - skip)
             torch._foreach_add_(weights, updates, alpha=-lr)
 
 

@@ -10,7 +10,6 @@ import platform
 import shutil
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,9 +38,20 @@ from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
+    from minigpt_core.runlog import RunLog
     from minigpt_core.trainer import Boundary, Trainer
 
-RESUMABLE = ("steps", "epochs", "minutes", "eval_every", "log_every", "save_every", "patience", "device")
+RESUMABLE = (
+    "steps",
+    "epochs",
+    "minutes",
+    "eval_every",
+    "log_every",
+    "save_every",
+    "patience",
+    "on_divergence",
+    "device",
+)
 """Training settings that a resume may change; anything else would make it another run."""
 
 
@@ -84,6 +94,7 @@ class Plan:
         self.model, self.train, self.resumed = model, train, resumed
         self.checkpoint = checkpoint or run.checkpoint
         self._lock = RunLock(run)
+        self._log: RunLog | None = None
 
     def discard(self) -> None:
         """Nothing came of it: let go, and leave no empty run behind."""
@@ -94,14 +105,19 @@ class Plan:
             shutil.rmtree(run.path, ignore_errors=True)  # made by `prepare` for this plan alone
 
     def release(self) -> None:
+        """Let go of the run: close its logs, unlock it. A second time does nothing."""
+        if self._log is not None:
+            self._log.close()
         self._lock.release()
 
     def build(self, boundary: Boundary | None = None) -> Trainer:
         """Load torch, decide, and make the trainer; a resumed one stands where its checkpoint was taken."""
         import torch
 
-        from minigpt_core import checkpoint, recording
+        from minigpt_core import checkpoint
         from minigpt_core.devices import survey
+        from minigpt_core.fit import check_memory
+        from minigpt_core.hardware import available_memory
         from minigpt_core.model import GPT
         from minigpt_core.runlog import RunLog
         from minigpt_core.trainer import Trainer
@@ -114,24 +130,24 @@ class Plan:
             if train.steps is not None and train.steps < saved["state"]["step"]:
                 raise UsageError(f"--steps {train.steps}: the run has made {saved['state']['step']} steps; give more")
             devices = resumed_devices(facts, self.resumed, train, model_config.seq_len)
+            check_memory(model_config, train, devices, available_memory(), resumed=True)
         else:
             model_config, train, devices = decide_sizes(facts, self.model, self.train, self.tokenizer.vocab_size)
+            check_memory(model_config, train, devices, available_memory())
             self._record(model_config, train, devices)
+        self._log = RunLog(self.run)
         torch.manual_seed(train.seed)  # initial weights
-        log = RunLog(self.run)
         trainer = Trainer(
             GPT(model_config),
             self.tokenizer,
             split(self.tokens, model_config.seq_len),
             train,
-            run=log,
+            run=self._log,
             devices=devices,
             boundary=boundary,
         )
         if saved:
-            log.truncate(saved["state"]["step"])
-            recording.truncate(self.run, saved["state"]["step"])
-            trainer.load_state_dict(saved)
+            trainer.resume(saved)
             changes = self._record_resume(train, devices)
             trainer.event("resumed", f"resumed from step {trainer.state.step:,}{changes and ', with ' + changes}")
         if devices.warning:
@@ -140,6 +156,8 @@ class Plan:
 
     def _record(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> None:
         """Write everything that was decided for a new run."""
+        from importlib.metadata import version  # takes its time, and is needed only now
+
         config = {
             "format": 1,
             "name": self.run.name,
@@ -163,7 +181,7 @@ class Plan:
             f"{option(name)} {value} (was {old})"
             for part in new
             for name, value in new[part].items()
-            if name not in ("reasons", "warning", "gpu_uuid") and value != (old := config[part].get(name))
+            if name not in ("reasons", "warning", "gpu", "gpu_uuid") and value != (old := config[part].get(name))
         ]
         update_config(self.run, **new)
         return ", ".join(changes)

@@ -17,7 +17,7 @@ from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame, RecordedSample
 from minigpt_core.heads import ROLES, Births
-from minigpt_core.observers import first_line, make_replica
+from minigpt_core.observers import first_line, make_replica, out_of_memory
 from minigpt_core.recording import PROBE_TOKENS, Recorder
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Event, EventKind, Stamp
@@ -63,6 +63,8 @@ class Prober:
         self._recording = False
         self._recorder: Recorder | None = None
         self._recorded = 0
+        self._sampled: int | None = None
+        """The step of the last sample recorded."""
         self._births = Births()
         self._asked, self._hurry = threading.Event(), threading.Event()
         self._ending, self._ended = threading.Event(), threading.Event()
@@ -121,12 +123,16 @@ class Prober:
                     eyes = Eyes(self._source)
                 started = eyes.clock()
                 news = self._round(eyes)
+                if ending:
+                    self._sample_last(eyes)
                 busy = eyes.clock() - started
                 if news is not None:
                     busy += self._compare(eyes, news)
                 self.failure = None
             except Exception as error:  # this look fails, the next may not
                 self.failure = first_line(error)
+                if out_of_memory(error) and eyes is not None:
+                    eyes.move_to_cpu()
                 busy = max(busy, 0.01)
             if ending:
                 self._stop_recording()
@@ -165,6 +171,7 @@ class Prober:
             recorder.write(frame)
             if self._recorded % SAMPLE_EVERY == 0 or self._ending.is_set():
                 recorder.write_sample(eyes.sample(step))
+                self._sampled = step
         except UserError as error:
             self._give_up(error)
             return
@@ -172,6 +179,14 @@ class Prober:
         for born, layer, head, role, score in self._births.update(step, frame.scores):
             message = f"layer {layer} head {head} became {ROLES[role]}"
             self._tell("birth", born, f"{message} ({score:.2f})", layer=layer, head=head, role=role, score=score)
+
+    def _sample_last(self, eyes: Eyes) -> None:
+        """A text by the last weights, if their frame was recorded before anybody knew that they are the last."""
+        if self._recorder is not None and self._shown is not None and self._sampled != self._shown[1]:
+            try:
+                self._recorder.write_sample(eyes.sample(self._shown[1]))
+            except UserError as error:
+                self._give_up(error)
 
     def _compare(self, eyes: Eyes, stamp: Stamp) -> float:
         """Measure the update ratio with the very next step, if it comes soon; returns the seconds of work."""
@@ -209,7 +224,8 @@ class Eyes:
         self._next: GPT | None = None
         """The weights a step later, where the source trains."""
         self._source, self._tokenizer = source, source.tokenizer
-        on_cpu = source.device() == "cpu"
+        self._device = source.device()
+        on_cpu = self._device == "cpu"
         # Work is CPU time of this thread: waiting for a busy core costs training nothing. A GPU's work takes wall time.
         self.clock: Callable[[], float] = time.thread_time if on_cpu else time.perf_counter
         seq_len = self.replica.config.seq_len
@@ -217,6 +233,13 @@ class Eyes:
         self.tokens: list[int] = text[: min(seq_len, PROBE_TOKENS)].tolist() or [0]
         windows = max(1, min(HEALTH_WINDOWS, len(text) // seq_len))
         self._validation = text[: windows * seq_len].reshape(windows, -1) if len(text) else np.zeros((1, 1), np.int64)
+
+    def move_to_cpu(self) -> None:
+        """The GPU has no memory left for a look: from now on they cost the CPU's time instead."""
+        self._device = "cpu"
+        for replica in (self.replica, self._next):
+            if replica is not None:
+                replica.to("cpu")
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text).tolist()[-self.replica.config.seq_len :] or [0]
@@ -249,7 +272,7 @@ class Eyes:
         from minigpt_core.probe import update_ratio
 
         if self._next is None:
-            self._next = source.replica()
+            self._next = source.replica().to(self._device)
         if source.snapshot(self._next).step != stamp.step + 1:
             return None
         return update_ratio(self.replica, self._next)

@@ -7,19 +7,21 @@ frames go, spread so that early training, where heads are born, stays the denses
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import numpy as np
 
 from minigpt_core.errors import UserError
-from minigpt_core.frame import Frame, HeadHistory, Health, Lens, RecordedSample
+from minigpt_core.frame import Frame, HeadHistory, RecordedSample
+from minigpt_core.frame_bytes import head_scores, pack, read_sample, read_stamp, unpack
+from minigpt_core.reading import brief, check_format
 from minigpt_core.rundir import RunDir
-from minigpt_core.status import Stamp
 
 BUDGET = 100 * 2**20
 """Bytes of frames that a run keeps at most: a week of training takes no more than this and its metrics."""
@@ -28,6 +30,12 @@ PROBE_TOKENS = 64
 """Tokens of the text that is watched all run long: as many as a terminal can show one by one."""
 BUSY_SECONDS = 2.0
 """How long a writer waits for a reader."""
+
+FORMAT = 1
+"""The database's `user_version`; one of version 0 is empty, or was written before there was a number."""
+LONGEST_QUERY = 20_000_000
+"""Steps of SQLite's machine after which a query is given up: the largest recording takes a tenth."""
+TABLES = {"frames", "samples", "texts"}
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (step INTEGER PRIMARY KEY, stamp TEXT, scores BLOB, rest BLOB, attention BLOB);
@@ -67,26 +75,28 @@ class Recording:
         )
         if not rows:
             return None
-        stamp, scores, rest, attention, tokens = rows[0]
-        return _unpack(json.loads(stamp), scores, rest, attention, json.loads(tokens), labels)
+        with self._believing():
+            stamp, scores, rest, attention, tokens = rows[0]
+            return unpack(read_stamp(stamp), scores, rest, attention, json.loads(tokens), labels)
 
     def sample(self, step: int) -> RecordedSample | None:
         """The newest sample written at or before a step."""
         rows = self._rows("SELECT step, prompt, text FROM samples WHERE step <= ? ORDER BY step DESC LIMIT 1", step)
-        return RecordedSample(*rows[0]) if rows else None
+        return read_sample(rows[0]) if rows else None
 
     def samples(self) -> list[RecordedSample]:
         """All samples, oldest first."""
-        return [RecordedSample(*row) for row in self._rows("SELECT step, prompt, text FROM samples ORDER BY step")]
+        return [read_sample(row) for row in self._rows("SELECT step, prompt, text FROM samples ORDER BY step")]
 
     def head_history(self) -> HeadHistory | None:
         """The scores of all heads at all recorded steps; None while there are none."""
         rows = self._rows("SELECT step, stamp, scores FROM frames ORDER BY step")
         if not rows:
             return None
-        shape = json.loads(rows[-1][1])["shape"]
-        steps = np.array([row[0] for row in rows], dtype=np.int64)
-        return HeadHistory(steps, np.stack([_scores(row[2], *shape[:2]) for row in rows]))
+        with self._believing():
+            L, H, *_ = read_stamp(rows[-1][1])["shape"]
+            steps = np.array([row[0] for row in rows], dtype=np.int64)
+            return HeadHistory(steps, np.stack([head_scores(row[2], L, H) for row in rows]))
 
     def close(self) -> None:
         if self._db is not None:
@@ -94,16 +104,29 @@ class Recording:
             self._db = None
 
     def _rows(self, query: str, *values: object) -> list[tuple]:
-        if self._db is None:
-            if not self.path.is_file():
-                return []
-            self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
         try:
+            if self._db is None:
+                if not self.path.is_file():
+                    return []
+                uri = f"{self.path.absolute().as_uri()}?mode=ro"
+                self._db = careful(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS), self.path)
+            limit(self._db)
             return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             if "no such table" in str(error):  # just being made
                 return []
-            raise UserError(f"cannot read {str(self.path)!r}: {error}") from None
+            self.close()
+            raise UserError(f"cannot read {str(self.path)!r}: {brief(error)}") from None
+
+    @contextmanager
+    def _believing(self) -> Iterator[None]:
+        """Around what takes a row for what this program wrote."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"cannot read {str(self.path)!r}: {brief(error)}") from None
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zlib.error):
+            raise UserError(f"cannot read {str(self.path)!r}: it holds a damaged frame") from None
 
 
 class Recorder:
@@ -121,8 +144,10 @@ class Recorder:
         self.path, self._budget = run.frames, budget
         with self._careful():
             self.path.parent.mkdir(exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
-            self._db.executescript("PRAGMA auto_vacuum = FULL;" + SCHEMA)  # a thinned file gives its room back
+            self._db = careful(sqlite3.connect(self.path, timeout=BUSY_SECONDS), self.path)
+            limit(self._db)
+            # A thinned file gives its room back.
+            self._db.executescript(f"PRAGMA auto_vacuum = FULL; PRAGMA user_version = {FORMAT};" + SCHEMA)
             with self._db:
                 self._db.execute("INSERT OR REPLACE INTO texts VALUES (0, ?)", (json.dumps(tokens),))
             self._bytes = self._count()
@@ -143,7 +168,7 @@ class Recorder:
 
     def write(self, frame: Frame) -> None:
         """Keep a frame; the one that was written at its step before is replaced."""
-        stamp, scores, rest, attention = _pack(frame)
+        stamp, scores, rest, attention = pack(frame)
         with self._careful(), self._db:
             self._db.execute(
                 "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?)",
@@ -184,23 +209,57 @@ class Recorder:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise UserError(f"cannot record frames in {str(self.path)!r}: {error}") from None
+            raise UserError(f"cannot record frames in {str(self.path)!r}: {brief(error)}") from None
+
+
+def careful(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """A connection to a file that anybody may have written: of our tables and nothing that runs by itself.
+
+    Raises:
+        UserError: a newer version of this program wrote it.
+        sqlite3.Error: it is damaged, or holds views or triggers.
+    """
+    try:
+        limit(db)
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        check_format(max(FORMAT, db.execute("PRAGMA user_version").fetchone()[0]), FORMAT, path)
+        found = db.execute("SELECT type, name FROM sqlite_master").fetchall()
+        if any(kind != "table" or name not in TABLES for kind, name in found):
+            raise sqlite3.DatabaseError("it is not a recording")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def limit(db: sqlite3.Connection) -> None:
+    """Let the queries from here to the next call together take no more than `LONGEST_QUERY`."""
+    calls = itertools.count()
+    db.set_progress_handler(lambda: next(calls) > 0, LONGEST_QUERY // 2)  # a first call may come at once
 
 
 def truncate(run: RunDir, step: int) -> None:
     """Forget what was recorded after a step: a resumed run goes another way from there.
 
     A damaged file is removed: it is no reason not to train on.
+
+    Raises:
+        UserError: a newer version of this program wrote it.
     """
     path = run.frames
     if not path.is_file():
         return
     try:
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as db, db:
+        with closing(careful(sqlite3.connect(path, timeout=BUSY_SECONDS), path)) as db, db:
             db.executescript(SCHEMA)
             db.execute("DELETE FROM frames WHERE step > ?", (step,))
             db.execute("DELETE FROM samples WHERE step > ?", (step,))
-    except sqlite3.DatabaseError:
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise UserError(f"cannot write {str(path)!r}: {error}") from None
+        path.unlink(missing_ok=True)
+    except sqlite3.Error:
         path.unlink(missing_ok=True)
 
 
@@ -213,78 +272,3 @@ def thinned(steps: list[int], keep: int) -> list[int]:
     after = np.searchsorted(roots, wanted).clip(1, len(roots) - 1)
     nearest = np.where(wanted - roots[after - 1] < roots[after] - wanted, after - 1, after)
     return [steps[i] for i in sorted({0, len(steps) - 1, *nearest.tolist()})]
-
-
-# --- a frame as bytes ---
-
-
-def _pack(frame: Frame) -> tuple[dict, bytes, bytes, bytes]:
-    """The stamp, and three blobs: scores, lens and health, attention below the diagonal as 8-bit square roots."""
-    L, H, T, _ = frame.weights.shape
-    lower = np.tril_indices(T)
-    roots = np.sqrt(np.clip(np.nan_to_num(frame.weights[:, :, lower[0], lower[1]]), 0, 1))  # (L, H, T(T+1)/2)
-    attention = np.rint(roots * 255).astype(np.uint8)
-    lens, health = frame.lens, frame.health
-    rest = b"".join(
-        (
-            lens.tokens.astype("<u4").tobytes(),
-            lens.probabilities.astype("<f2").tobytes(),
-            lens.losses.astype("<f2").tobytes(),
-            health.residual_norms.astype("<f4").tobytes(),
-            health.dead_units.astype("<f4").tobytes(),
-        )
-    )
-    stamp = {
-        "step": frame.stamp.step,
-        "val_loss": _json_float(frame.stamp.val_loss),
-        "val_step": frame.stamp.val_step,
-        "update_ratio": _json_float(health.update_ratio),
-        "shape": [L, H, T, lens.tokens.shape[2]],
-    }
-    return stamp, frame.scores.astype("<f4").tobytes(), zlib.compress(rest, 6), zlib.compress(attention.tobytes(), 6)
-
-
-def _unpack(
-    stamp: dict,
-    scores: bytes,
-    rest: bytes,
-    attention: bytes,
-    tokens: list[int],
-    labels: Callable[[list[int]], tuple[str, ...]],
-) -> Frame:
-    L, H, T, k = stamp["shape"]
-    lower = np.tril_indices(T)
-    weights = np.zeros((L, H, T, T), np.float32)
-    packed = np.frombuffer(zlib.decompress(attention), np.uint8).reshape(L, H, -1)
-    weights[:, :, lower[0], lower[1]] = np.square(packed / np.float32(255))
-    parts = _split(
-        zlib.decompress(rest),
-        [("<u4", (L + 1, T, k)), ("<f2", (L + 1, T, k)), ("<f2", (L + 1, T)), ("<f4", (L + 1,)), ("<f4", (L,))],
-    )
-    lens = Lens(parts[0].astype(np.int64), parts[1].astype(np.float32), parts[2].astype(np.float32))
-    return Frame(
-        stamp=Stamp(step=stamp["step"], val_loss=stamp["val_loss"], val_step=stamp["val_step"]),
-        tokens=labels(tokens),
-        weights=weights,
-        scores=_scores(scores, L, H),
-        lens=lens,
-        lens_labels=lens.labelled(labels),
-        health=Health(parts[3], parts[4], stamp["update_ratio"]),
-    )
-
-
-def _scores(blob: bytes, L: int, H: int) -> np.ndarray:
-    return np.frombuffer(blob, "<f4").reshape(4, L, H)
-
-
-def _split(data: bytes, parts: list[tuple[str, tuple[int, ...]]]) -> list[np.ndarray]:
-    arrays, at = [], 0
-    for dtype, shape in parts:
-        n = math.prod(shape)
-        arrays.append(np.frombuffer(data, dtype, n, at).reshape(shape))
-        at += n * np.dtype(dtype).itemsize
-    return arrays
-
-
-def _json_float(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -15,6 +15,8 @@ from minigpt_core.errors import UsageError, UserError
 DELETED = ".deleted-"
 """What the name of a run begins with while it is being deleted."""
 MAX_NAME_BYTES = 100
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+"""Devices on Windows whatever follows a dot: a run copied there, or on a disk shared with it, could not be opened."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,18 @@ def list_runs(parent: Path) -> list[RunDir]:
 
 
 def _check_name(name: str) -> None:
+    if (length := len(name.encode(errors="surrogatepass"))) > MAX_NAME_BYTES:
+        raise UsageError(f"--name is {length} bytes long; at most {MAX_NAME_BYTES} are allowed")
     if name in ("", ".", ".."):
         raise UsageError(f"--name {name!r} cannot be a folder's name; choose another")
     if "/" in name or "\\" in name:
         raise UsageError(f"--name {name!r} holds a path separator; --out chooses the folder that runs lie in")
     if not name.isprintable():
         raise UsageError(f"--name {name!r} holds a character that cannot be shown; choose another")
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise UsageError(f"--name is {len(name.encode())} bytes long; at most {MAX_NAME_BYTES} are allowed")
+    if name[0] in "-." or name[-1] in " ." or name[0] == " ":
+        raise UsageError(f"--name {name!r} begins with a dash, a dot or a space, or ends with one; choose another")
+    if name.split(".")[0].rstrip(" ").upper() in RESERVED:
+        raise UsageError(f"--name {name!r} cannot be a folder's name on every system; choose another")
 
 
 def _slug(text: str) -> str:

@@ -24,7 +24,7 @@ def complete_sizes(
         UsageError: a setting is out of range, or two contradict each other.
     """
     sizes = dict(DEFAULT_SIZES[kind])
-    batch_size = sizes.pop("batch_size")
+    batch_size = round_up(sizes.pop("batch_size"), train.get("accumulate") or 1)
     optimizer = train.get("optimizer", DEFAULT_OPTIMIZER)
     recipe = lookup(RECIPES, optimizer, "optimizer")
     heads, width = model.get("num_heads"), model.get("embed_dim")
@@ -56,8 +56,8 @@ def decide_sizes(
     for size in ("gpu", "cpu"):
         model_config, train_config = complete_sizes(size, model, train, vocab_size)
         n_params = count_parameters(model_config)
-        while training_bytes(model_config, n_params, train_config.batch_size, devices) > limit:
-            if "batch_size" in train or train_config.batch_size // 2 < SMALLEST_BATCH:
+        while training_bytes(model_config, n_params, train_config.micro_batch, devices) > limit:
+            if {"batch_size", "accumulate"} & train.keys() or train_config.batch_size // 2 < SMALLEST_BATCH:
                 break
             train_config = train_config.replace(batch_size=train_config.batch_size // 2)
         else:

@@ -5,9 +5,10 @@ No torch here: a viewer on a login node, or a screen before torch is loaded, nee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,15 +34,29 @@ EventKind = Literal[
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 
 
-class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+Count = Annotated[int, Meta(ge=0, le=10**15)]
+Number = Annotated[float, Meta(ge=0, le=1e18)]
+LOG_FORMAT = 1
+"""Of the lines of `metrics.jsonl` and `events.jsonl`: each says so, since a run may be continued by another version."""
+
+
+class MetricsRow(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="format",
+    tag=LOG_FORMAT,
+):
     """One logged step, one line of `metrics.jsonl`. Losses are in nats a token."""
 
-    step: int
+    step: Count
     """Optimizer steps completed."""
-    epoch: float
-    tokens: int
+    epoch: Number
+    tokens: Count
     """Tokens trained on so far."""
-    time: float
+    time: Number
     """Seconds of training so far, earlier sittings of a resumed run included, pauses not."""
     lr: float
     train_loss: float
@@ -55,16 +70,37 @@ class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     val_loss: float | None = None
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened, one line of `events.jsonl`: a save, a pause, a sample, a warning."""
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="format",
+    tag=LOG_FORMAT,
+):
+    """Something that happened, one line of `events.jsonl`: a save, a pause, a sample, a warning.
+
+    Raises:
+        ValueError: the kind promises data that are not there.
+    """
 
     kind: EventKind
-    step: int
+    step: Count
     time: float
     """Seconds since 1970."""
     message: str
     """One line for people."""
     data: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for name, type_ in PROMISED.get(self.kind, {}).items():
+            if type(self.data.get(name)) is not type_:
+                raise ValueError(f"an event {self.kind!r} without {name}")
+
+
+PROMISED: dict[str, dict[str, type]] = {"rung": {"rung": str}, "birth": {"layer": int, "head": int, "role": str}}
+"""What the data of an event hold, by its kind, for whoever tells of it."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +116,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     precision: str = ""
     n_params: int = 0
+    flop_per_token: int = 0
+    """Floating-point operations that training takes for a token."""
+    peak_flops: float | None = None
+    """Those that the device can do in a second; None where that is not known."""
     step: int = 0
     total_steps: int | None = None
     """None until `--minutes` has measured how many fit."""
@@ -116,6 +156,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     def progress(self) -> float | None:
         """0 to 1, or None while the number of steps is unknown."""
         return None if not self.total_steps else min(1.0, self.step / self.total_steps)
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOP/s utilisation: the share of what the device can do that training uses, 0 to 1."""
+        return self.tok_s * self.flop_per_token / self.peak_flops if self.peak_flops else None
 
     @property
     def eta(self) -> float | None:

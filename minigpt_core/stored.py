@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from minigpt_core.atomic import atomic_file, write_atomic
+from minigpt_core.config import ModelConfig, TrainConfig
 from minigpt_core.corpus import load_encoded, split
 from minigpt_core.errors import UserError
+from minigpt_core.reading import brief, check_format, decode_json, encode_json, read_bytes
 from minigpt_core.rundir import RunDir
 from minigpt_core.token_store import open_entry
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
@@ -20,13 +23,50 @@ STORED_TOKENS = 64 * 2**20
 
 TOKENS_FILE = "tokens.npy"
 
-RECORDED: dict[str, set[str]] = {
-    "model": set(),
-    "train": set(),
-    "corpus": {"source", "sha256", "n_bytes"},
-    "devices": {"device", "precision", "reasons"},
-}
-"""What the parts of `config.json` hold at least, or it is no configuration."""
+CONFIG_FORMAT = TOKENIZER_FORMAT = 1
+MAX_CONFIG, MAX_TOKENIZER = 2**20, 2**25
+"""Bytes of `config.json` and `tokenizer.json`; all of Unicode's characters are 5 MB."""
+DTYPES = (np.uint8, np.uint16, np.uint32)
+Size = Annotated[int, Meta(ge=0, le=10**15)]
+
+
+class Identity(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a text came from."""
+
+    source: str
+    sha256: str
+    n_bytes: Size
+    name: str = ""
+    cache: str | None = None
+
+
+class Decisions(msgspec.Struct, forbid_unknown_fields=True):
+    """What was decided for a machine: `devices.Devices`, which needs torch, as a file holds it."""
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    reasons: dict[str, str]
+    attention: Literal["explicit", "fused"] = "explicit"
+    compile: bool = False
+    threads: Annotated[int, Meta(ge=1, le=4096)] = 1
+    warning: str | None = None
+    gpu: str | None = None
+    gpu_uuid: str | None = None
+
+
+class Recorded(msgspec.Struct, forbid_unknown_fields=True):
+    """`config.json`; its model and training settings check themselves."""
+
+    model: dict[str, Any]
+    train: dict[str, Any]
+    corpus: Identity
+    devices: Decisions
+    format: int = CONFIG_FORMAT
+    name: str = ""
+    created: float = 0.0
+    command: list[str] = []
+    versions: dict[str, str] = {}
+    decided: dict[str, Annotated[int, Meta(ge=0, le=10**12)]] = {}
 
 
 def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens: np.ndarray, keep: bool) -> None:
@@ -41,7 +81,7 @@ def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens:
     """
     try:
         write_config(run, config)
-        write_atomic(run.tokenizer, msgspec.json.encode(tokenizer.to_dict()))
+        write_atomic(run.tokenizer, encode_json({"format": TOKENIZER_FORMAT} | tokenizer.to_dict()))
         if keep or tokens.nbytes <= STORED_TOKENS:
             run.tokens.mkdir(exist_ok=True)
             with atomic_file(run.tokens / TOKENS_FILE) as file:
@@ -52,7 +92,8 @@ def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens:
 
 def write_config(run: RunDir, config: dict[str, Any]) -> None:
     """Replace `config.json`."""
-    write_atomic(run.config, msgspec.json.format(msgspec.json.encode(config), indent=2))
+    config = {"format": CONFIG_FORMAT} | config
+    write_atomic(run.config, msgspec.json.format(encode_json(config), indent=2))
 
 
 def update_config(run: RunDir, **parts: dict[str, Any]) -> None:
@@ -62,39 +103,43 @@ def update_config(run: RunDir, **parts: dict[str, Any]) -> None:
         UserError: the disk refuses.
     """
     try:
-        config = msgspec.json.decode(run.config.read_bytes())
+        config = decode_json(read_bytes(run.config, MAX_CONFIG), run.config)
         write_config(run, config | {name: config.get(name, {}) | part for name, part in parts.items()})
     except OSError as error:
         raise UserError(f"cannot write {str(run.config)!r}: {error.strerror or error}") from None
 
 
 def read_config(run: RunDir) -> dict[str, Any]:
-    """`config.json` of a run.
+    """`config.json` of a run, checked: no unknown keys, every value of its kind and within bounds.
 
     Raises:
-        UserError: it is missing or broken.
+        UserError: it is missing or broken, or a newer version of this program wrote it.
     """
+    config = decode_json(read_bytes(run.config, MAX_CONFIG), run.config)
+    check_format(config.get("format", CONFIG_FORMAT), CONFIG_FORMAT, run.config)
     try:
-        config = msgspec.json.decode(run.config.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {str(run.config)!r}: {error.strerror}") from None
-    except msgspec.DecodeError:
-        raise UserError(f"{str(run.config)!r} is damaged: not JSON") from None
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(part), dict) and keys <= config[part].keys() for part, keys in RECORDED.items()
-    ):
-        raise UserError(f"{str(run.config)!r} is no run's configuration")
+        found = msgspec.convert(config, Recorded)
+        ModelConfig.from_dict(found.model)
+        TrainConfig.from_dict(found.train)
+        if unknown := found.devices.reasons.keys() - set(Decisions.__struct_fields__):
+            raise UserError(f"a reason for {min(unknown)!r}, which nobody decides")
+    except (msgspec.ValidationError, UserError) as error:
+        raise UserError(f"{str(run.config)!r} is no run's configuration: {brief(error)}") from None
     return config
 
 
 def read_tokenizer(run: RunDir) -> Tokenizer:
-    """`tokenizer.json` of a run."""
+    """`tokenizer.json` of a run.
+
+    Raises:
+        UserError: it is missing or broken, or a newer version of this program wrote it.
+    """
+    values = decode_json(read_bytes(run.tokenizer, MAX_TOKENIZER), run.tokenizer)
+    check_format(values.pop("format", TOKENIZER_FORMAT), TOKENIZER_FORMAT, run.tokenizer)
     try:
-        return load_tokenizer(msgspec.json.decode(run.tokenizer.read_bytes(), type=dict))
-    except OSError as error:
-        raise UserError(f"cannot read {str(run.tokenizer)!r}: {error.strerror}") from None
-    except msgspec.DecodeError:
-        raise UserError(f"{str(run.tokenizer)!r} is damaged: not JSON") from None
+        return load_tokenizer(values)
+    except UserError as error:
+        raise UserError(f"{str(run.tokenizer)!r} is no vocabulary: {brief(error)}") from None
 
 
 def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np.ndarray:
@@ -106,7 +151,15 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     """
     stored = stored_tokens(run)
     if stored is not None:
-        return stored if stored.nbytes > STORED_TOKENS else np.array(stored)
+        if stored.nbytes > STORED_TOKENS:
+            return stored
+        if len(stored) and stored.max() >= tokenizer.vocab_size:
+            raise UserError(f"{str(run.tokens / TOKENS_FILE)!r} is damaged: it holds tokens outside the vocabulary")
+        return np.array(stored)
+    source = Path(corpus["source"])
+    if source.name == "-" or (source.exists() and not source.is_file() and not source.is_dir()):
+        # Standard input, a pipe or a device would be waited for.
+        raise UserError(f"run {run.name!r} kept no copy of its text, and {str(source)!r} cannot be read again")
     try:
         text = load_encoded(corpus["source"], tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
     except UserError as error:
@@ -121,12 +174,17 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
 def stored_tokens(run: RunDir) -> np.ndarray | None:
     """The encoded text that the run keeps, or the cache for it: (n,), read as needed; None if neither does."""
     path = run.tokens / TOKENS_FILE
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
+    if not path.exists():
         return _cached_tokens(run)
-    except (OSError, ValueError, EOFError) as error:  # what numpy makes of a damaged file
-        raise UserError(f"cannot read {str(path)!r}: {error}") from None
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a regular file")
+        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype not in DTYPES:
+            raise ValueError("it holds no tokens")
+        return tokens
+    except Exception as error:  # numpy makes all kinds of a damaged file
+        raise UserError(f"cannot read {str(path)!r}: {brief(error)}; restore it from a copy") from None
 
 
 def _cached_tokens(run: RunDir) -> np.ndarray | None:

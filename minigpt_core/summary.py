@@ -87,6 +87,8 @@ class Marked(Generic[T]):
         Raises:
             OSError: the log cannot be read.
         """
+        if self._path.is_fifo():  # it would be waited for
+            return self.found
         with open(self._path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if status.st_ino != self._inode or status.st_size < self._offset:

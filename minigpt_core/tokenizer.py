@@ -6,6 +6,7 @@ text that arrives token by token goes through a `Decoder`, which holds back what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,7 +100,7 @@ class CharTokenizer:
         if not self.characters:
             raise UsageError("a character vocabulary needs at least one character")
         if len(self._ids) != len(self.characters):
-            twice = next(c for c in self.characters if self.characters.count(c) > 1)
+            ((twice, _),) = Counter(self.characters).most_common(1)
             raise UsageError(f"the character vocabulary holds {twice!r} more than once")
         if self.has_unknown and self.characters[-1] != UNKNOWN_CHAR:
             raise UsageError(f"the unknown token must be the last character, U+FFFD, not {self.characters[-1]!r}")
@@ -165,7 +166,7 @@ class CharTokenizer:
         match dict(values):
             case {"type": "char", "characters": str(characters), "has_unknown": bool(has_unknown), **rest} if not rest:
                 return cls(characters, has_unknown)
-        found = ", ".join(f"{name}: {type(value).__name__}" for name, value in values.items())
+        found = ", ".join(f"{str(name)[:20]}: {type(value).__name__}" for name, value in [*values.items()][:9])
         raise UsageError(
             f"not a character tokenizer: needs type, characters and has_unknown, found {found or 'nothing'}"
         )

@@ -8,36 +8,35 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from minigpt_core import checkpoint
-from minigpt_core.batches import Batches, eval_starts
-from minigpt_core.best import BestWeights, overfits
-from minigpt_core.config import DEFAULT_STEPS, TrainConfig
+from minigpt_core import checkpoint, recording
+from minigpt_core.batches import Batches
+from minigpt_core.best import overfits
+from minigpt_core.config import TrainConfig
 from minigpt_core.data import TokenWindows, split_text
 from minigpt_core.devices import Devices, RandomState, WeightGate, compiled, decide, enter_thread, survey
-from minigpt_core.errors import TrainingError, UserError
+from minigpt_core.divergence import MOST_ROLLBACKS, DivergenceError, Guard, advice, may_roll_back
+from minigpt_core.errors import UserError
+from minigpt_core.host_copy import HostCopy
+from minigpt_core.length import planned_steps, stretch, watch_the_clock
 from minigpt_core.model import GPT
 from minigpt_core.optim import clip_gradients, learning_rate, make_optimizers
 from minigpt_core.runlog import RunLog
+from minigpt_core.saver import Saver
 from minigpt_core.status import Event, EventKind, MetricsRow
 from minigpt_core.stored import update_config
 from minigpt_core.tokenizer import Tokenizer
 from minigpt_core.train_state import Meter, TrainState
+from minigpt_core.validation import Validation, mean_loss
+from minigpt_core.verify import check_optimizers
 
-WARM_STEPS, MEASURED_STEPS = 10, 50
-"""`--minutes` lets the first steps pass, watches the pace up to the second, then fixes how many steps there will be."""
 MAX_ROWS = 100_000
-EVAL_CHUNK_TOKENS = 4_096
-"""Tokens of one evaluation batch: small enough for commands to be obeyed soon."""
 
 Boundary = Callable[["Trainer"], None]
 
@@ -56,6 +55,7 @@ class Trainer:
 
     Attributes:
         gate: covers every change of weights; whoever copies them takes it too.
+        best: the state at the best evaluation, where somebody asks for it: `best.pt`, or the end of the run.
 
     Raises:
         UserError: the text is too short for the model's context.
@@ -83,23 +83,21 @@ class Trainer:
         train, val = split_text(tokenizer, data, seq_len) if isinstance(data, str) else data
         self.batches = Batches(len(train), seq_len, config.batch_size, config.seed)
         self.train_windows = TokenWindows(train, seq_len, device)
-        self.val_windows = TokenWindows(val, seq_len, device)
-        self.eval_starts = eval_starts(len(val), seq_len)
-        self.all_eval_starts = eval_starts(len(val), seq_len, None)
+        self.validation = Validation(val, seq_len, self.devices)
 
         self.model: GPT = model.to(device).train().requires_grad_(True).use_attention(self.devices.attention)
         self.forward: Callable[[Tensor], Tensor] = self.model
         self.optimizers = make_optimizers(self.model, config)
+        self.guard = Guard(None if device == "cpu" else torch.zeros((), device=device), self.optimizers)
         self.meter = Meter(device)
-        self.best = BestWeights()
-        self.state = TrainState(total_steps=self._planned_steps())
+        self.saver = Saver(run, config.save_every, lambda: (self.state_dict(), self.best)) if run else None
+        self.best: HostCopy | None = None
+        self.state = TrainState(total_steps=planned_steps(config, self.batches))
         self.phase: Literal["training", "evaluating"] = "training"
         self.progress = 0.0
         """Of the evaluation under way, 0 to 1."""
         self.stopping = False
         """Set by `stop`: leave at the next boundary."""
-        self.saved_step: int | None = None
-        self.saved_at: float | None = None
         if self.devices.compile:
             self._compile()
         torch.manual_seed(config.seed)  # dropout; the model was initialised by whoever built it
@@ -110,28 +108,36 @@ class Trainer:
         """Train to the end or until stopped.
 
         Raises:
-            TrainingError: the loss is no longer a finite number.
-            UserError: the run directory cannot be written.
+            DivergenceError: the loss or the gradient is no longer finite; the weights are those of the last good step.
+            UserError: the run directory cannot be written at the beginning or at the end.
         """
         self.stopping = False
-        if self.state.step == 0:
-            self._record_length()
-            self.save()  # from here on, whatever is killed can be resumed
-        while True:
-            if self._row_due:
-                row = self._finish_row()
-                if row is not None:
-                    yield row
-            if self.stopping or self.finished:
-                break
-            self.boundary(self)
-            if self.stopping:
-                break
-            self.step()
-        if self.finished and not self.stopping and self.state.final_val_loss is None:
-            self._restore_best()
-            self._evaluate_all()
-        self.save()
+        try:
+            if self.state.step == 0:
+                self._record_length()
+                self.save()  # from here on, whatever is killed can be resumed
+            while True:
+                try:
+                    row = self._finish_row() if self._row_due else None
+                    if row is not None:
+                        yield row
+                    if self.stopping or self.finished:
+                        break
+                    if self.saver:
+                        self.saver.look(self.state.step)
+                    self.boundary(self)
+                    if self.stopping:
+                        break
+                    self.step()
+                except DivergenceError as error:
+                    self._recover(error)
+            if self.finished and not self.stopping and self.state.final_val_loss is None:
+                self._restore_best()
+                self._evaluate_all()
+            self.save()
+        finally:  # however it ends: what is being written is whole
+            if self.saver:
+                self.saver.wait()
 
     @property
     def finished(self) -> bool:
@@ -153,7 +159,11 @@ class Trainer:
         return self.state.eval_every or self.config.eval_every
 
     def step(self) -> None:
-        """One optimizer step, and the checkpoint that may fall due after it."""
+        """One optimizer step.
+
+        Raises:
+            DivergenceError: on a CPU, if the loss or the gradient is not finite; nothing has changed then.
+        """
         started = time.perf_counter()
         state, config = self.state, self.config
         state.lr = learning_rate(state.step, state.total_steps, config) * state.lr_scale
@@ -161,27 +171,34 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = state.lr
 
-        inputs, targets = self.train_windows(self.batches.starts(state.step))  # (B, T) each
-        loss = self._loss(self.forward, inputs, targets)  # ()
-        loss.backward()
-        norm = clip_gradients(self.model, config.grad_clip)  # ()
+        try:
+            loss = self._gradients(self.batches.starts(state.step))  # ()
+            norm = clip_gradients(self.model, config.grad_clip)  # ()
+            self.guard.check(loss, norm, state.step + 1)
+        except DivergenceError:
+            self.model.zero_grad(set_to_none=True)
+            raise
         with self.gate.changing():
             for optimizer in self.optimizers:
                 optimizer.step()
             state.step += 1
         self.model.zero_grad(set_to_none=True)
-        self.meter.add(loss.detach(), norm, config.grad_clip)
+        self.meter.add(loss, norm, config.grad_clip, self.guard.skip)
 
         self._account(started)
-        self._watch_the_clock()
-        if state.step % config.save_every == 0 and not self._row_due and not self.finished:
-            self.save()
+        if watch_the_clock(state, config.minutes):
+            self.event("info", f"{config.minutes:g} minutes are {state.total_steps:,} steps")
+            self._record_length()
 
-    def _loss(self, forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy over all positions, in nats a token."""
-        with self.devices.autocast:
-            logits = forward(inputs)  # (B, T) -> (B, T, V)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())  # (B·T, V), (B·T,) -> ()
+    def _gradients(self, starts: np.ndarray) -> Tensor:
+        """Leave the mean gradient over the windows at `starts`, (B,), in the parameters; returns the mean loss, ()."""
+        n, total = self.config.accumulate, torch.zeros((), device=self.devices.device)
+        for part in np.split(starts, n):
+            inputs, targets = self.train_windows(part)  # (b, T) each
+            loss = mean_loss(self.forward, inputs, targets, self.devices) / n  # ()
+            loss.backward()
+            total += loss.detach()
+        return total
 
     def _account(self, started: float) -> None:
         seconds = time.perf_counter() - started
@@ -203,9 +220,13 @@ class Trainer:
     def _finish_row(self) -> MetricsRow | None:
         """Evaluate if it is time, write the row and what the row makes worth keeping; None if stopped before."""
         started = time.perf_counter()
-        loss, norm, clipped = self.meter.means()  # the one place where training waits for the device
+        (loss, norm, clipped), good = self.meter.means()  # the one place where training waits for the device
         self._account(started)
-        self._check_finite(loss)
+        if good < self.meter.steps:
+            self.state.step -= self.meter.steps - good
+            raise DivergenceError(
+                f"the loss or its gradient is not finite at step {self.state.step + 1:,}: training diverged"
+            )
         steps, seconds = self.meter.steps, self.meter.seconds
         val_loss = None
         if self._evaluation_due:
@@ -228,24 +249,29 @@ class Trainer:
         )
         if self.log:
             self.log.metrics(row)
-            if val_loss is not None and state.best_step == state.step:
-                self._write(self.log.run.best)
-        if state.step % self.config.save_every == 0 and not self.finished:
-            self.save()
+        if val_loss is not None and state.best_step == state.step and (self.log or self.config.patience):
+            self.best = HostCopy(self.state_dict() if self.log else {"model": self.model.state_dict()})
         return row
 
-    def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {self.state.step:,}: training diverged; "
-                f"try a smaller --learning-rate than {self.config.learning_rate:g}"
-            )
+    def _recover(self, error: DivergenceError) -> None:
+        """Go back to the last checkpoint at half the learning rate, if that is asked for; else give up."""
+        state, saver = self.state, self.saver
+        if not self.log or not saver or not may_roll_back(state, self.config):
+            if saver:
+                saver.save_best(self.best)
+            saved_step = saver.saved_step if saver else None
+            raise DivergenceError(f"{error}; {advice(state, self.config, saved_step)}") from None
+        saver.wait()
+        self.resume(checkpoint.load(self.log.run.checkpoint))
+        self.state.rollbacks, self.state.lr_scale = state.rollbacks + 1, state.lr_scale / 2
+        back = f"back at step {self.state.step:,} with the learning rate × {self.state.lr_scale:g}"
+        self.event("resumed", f"{error}: {back}, {self.state.rollbacks} of {MOST_ROLLBACKS} times")
 
     # --- evaluation ---
 
     def evaluate(self) -> float | None:
         """Loss on the same tokens of the validation split every time; None when stopped half way."""
-        loss = self._mean_loss(self.eval_starts)
+        loss = self._mean_loss(self.validation.starts)
         if loss is None:
             return None
         state = self.state
@@ -253,8 +279,6 @@ class Trainer:
             state.val_loss, state.val_step = loss, state.step
         if math.isfinite(loss) and (state.best_val_loss is None or loss < state.best_val_loss):
             state.best_val_loss, state.best_step = loss, state.step
-            if self.config.patience:  # nobody else asks for them
-                self.best.keep(self.model.state_dict())
         elif overfits(state, loss, self.config.patience, self.eval_every) and not self.finished:
             state.total_steps = state.step
             self._record_length()
@@ -264,79 +288,49 @@ class Trainer:
     def _restore_best(self) -> None:
         """At the run's own end: the weights that generalised best, if the last ones do not."""
         state = self.state
-        if self.config.patience and state.best_step != state.val_step:
+        if not self.config.patience or state.best_step == state.val_step:
+            return
+        best = self.best.state() if self.best else self.saver and self.saver.load_best(state.best_step)
+        if best:
             with self.gate.changing():
-                restored = self.best.restore(self.model)
-            if restored:
-                state.val_loss, state.val_step = state.best_val_loss, state.best_step
-                self.event("info", f"restored the weights of step {state.best_step:,}, the best on validation")
+                self.model.load_state_dict(best["model"])
+            state.val_loss, state.val_step = state.best_val_loss, state.best_step
+            self.event("info", f"restored the weights of step {state.best_step:,}, the best on validation")
 
     def _evaluate_all(self) -> None:
-        """At the run's own end: the loss over the whole validation split."""
+        """At the run's own end: the loss over the whole validation split or, of a long one, a fair share."""
         state = self.state
-        same = len(self.all_eval_starts) == len(self.eval_starts) and state.val_step == state.step
-        state.final_val_loss = state.val_loss if same else self._mean_loss(self.all_eval_starts)
+        starts = self.validation.final_starts
+        same = len(starts) == len(self.validation.starts) and state.val_step == state.step
+        state.final_val_loss = state.val_loss if same else self._mean_loss(starts)
         if state.final_val_loss is not None:
-            self.event("done", f"final validation loss {state.final_val_loss:.4f} over the whole split")
+            part = self.validation.final_part
+            self.event("done", f"final validation loss {state.final_val_loss:.4f} over {part}")
 
     def _mean_loss(self, starts: np.ndarray) -> float | None:
         """Mean over windows, (n,) starts; None when stopped. Uncompiled: its shapes are not those of training."""
         self.phase, self.progress = "evaluating", 0.0
-        self.model.eval()
-        total, done = 0.0, 0
-        started = time.perf_counter()
-        for windows, loss in self.val_losses(self.model, starts):
-            self.state.elapsed += time.perf_counter() - started
-            total += loss * windows
-            done += windows
-            self.progress = done / len(starts)
-            self.boundary(self)
-            if self.stopping:
-                break
-            started = time.perf_counter()
-        self.model.train()
+        loss = self.validation.mean(self.model, starts, self._look_in)
         self.phase = "training"
-        return None if self.progress < 1 else total / len(starts)
+        return loss
 
-    @torch.no_grad()
-    def val_losses(self, model: GPT, starts: np.ndarray) -> Iterator[tuple[int, float]]:
-        """(windows, their mean loss) of a model in evaluation mode, batch by batch over validation windows, (n,)."""
-        chunk = max(1, EVAL_CHUNK_TOKENS // model.config.seq_len)
-        for first in range(0, len(starts), chunk):
-            part = starts[first : first + chunk]
-            yield len(part), self._loss(model, *self.val_windows(part)).item()
-
-    # --- how long ---
-
-    def _planned_steps(self) -> int | None:
-        if self.config.minutes:
-            return None
-        if self.config.epochs:
-            return self.batches.steps(self.config.epochs)
-        return self.config.steps or DEFAULT_STEPS
-
-    def _watch_the_clock(self) -> None:
-        """`--minutes`: from the pace so far, decide once how many steps there will be."""
-        state = self.state
-        if state.total_steps is not None or not self.config.minutes:
-            return
-        made = state.step - state.clock_step
-        if made == WARM_STEPS:
-            state.clock_warm = state.elapsed
-        if made == MEASURED_STEPS:
-            per_step = (state.elapsed - state.clock_warm) / (MEASURED_STEPS - WARM_STEPS)
-            left = self.config.minutes * 60 - (state.elapsed - state.clock_elapsed)
-            state.total_steps = state.step + max(0, round(left / per_step))
-            self.event("info", f"{self.config.minutes:g} minutes are {state.total_steps:,} steps")
-            self._record_length()
+    def _look_in(self, progress: float, seconds: float) -> bool:
+        """Between evaluation batches: whether to stop."""
+        self.progress = progress
+        self.state.elapsed += seconds
+        self.boundary(self)
+        return self.stopping
 
     def _record_length(self) -> None:
         if self.log and self.state.total_steps is not None:
-            update_config(self.log.run, decided={"steps": self.state.total_steps, "log_every": self.log_every})
+            try:
+                update_config(self.log.run, decided={"steps": self.state.total_steps, "log_every": self.log_every})
+            except UserError as error:  # the checkpoint says it too
+                self.event("warning", str(error))
 
     def _compile(self) -> None:
         """`--compile`: try it on one batch, so that a failure is known, and said, before the first step."""
-        inputs, _ = self.train_windows(self.batches.starts(0))  # (B, T)
+        inputs, _ = self.train_windows(self.batches.starts(0)[: self.config.micro_batch])  # (b, T)
         with self.devices.autocast:
             self.forward, failure = compiled(self.model, inputs)
         if failure:
@@ -377,22 +371,19 @@ class Trainer:
     # --- what a resume needs ---
 
     def save(self) -> None:
-        """Write the checkpoint, after the metrics rows it covers.
+        """Write the checkpoint, after the metrics rows it covers; it is durable when this returns.
 
         Raises:
-            TrainingError: the weights have diverged; the last good checkpoint stays.
+            TrainingError: the state has diverged; the last good checkpoint stays.
             UserError: the disk refuses.
         """
-        if self.log:
-            self._write(self.log.run.checkpoint)
-            self.saved_step, self.saved_at = self.state.step, time.time()
-            self.event("save", f"saved {self.log.run.checkpoint.name}")
+        if self.saver:
+            self.saver.save()
 
-    def _write(self, path: Path) -> None:
-        self._check_finite(self.meter.means()[0])
-        if self.log:
-            self.log.flush(durable=True)
-        checkpoint.save(path, self.state_dict())
+    @property
+    def trouble(self) -> str | None:
+        """What the disk refuses at present, in one line; it is tried again."""
+        return (self.saver and self.saver.failure) or (self.log and self.log.failure) or None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, as tensors (the live ones, not copies) and plain values."""
@@ -400,12 +391,19 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": self.random.state_dict(),
-            "meter": {"sums": self.meter.sums, "steps": self.meter.steps, "seconds": self.meter.seconds},
+            "meter": self.meter.state_dict(),
             "state": msgspec.to_builtins(self.state),
             "model_config": self.model.config.to_dict(),
             "train_config": self.config.to_dict(),
             "tokenizer": self.tokenizer.to_dict(),
         }
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint: as `load_state_dict`, and the run's files forget what came after it."""
+        if self.log:
+            self.log.truncate(saved["state"]["step"])
+            recording.truncate(self.log.run, saved["state"]["step"])
+        self.load_state_dict(saved)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken.
@@ -416,26 +414,23 @@ class Trainer:
             UserError: the state does not fit this model or optimizer.
         """
         try:
+            check_optimizers(self.optimizers, saved["optimizers"])
             with self.gate.changing():
                 self.model.load_state_dict(saved["model"])
                 for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
                     optimizer.load_state_dict(state)
                 self.random.load_state_dict(saved["random"])
-                self.meter.sums.copy_(saved["meter"]["sums"])
-                self.meter.steps, self.meter.seconds = saved["meter"]["steps"], saved["meter"]["seconds"]
+                self.meter.load_state_dict(saved["meter"])
+                self.guard.reset()
                 self.state = msgspec.convert(saved["state"], TrainState)
                 before = TrainConfig.from_dict(saved["train_config"])
-        except (KeyError, TypeError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, UserError) as error:
             raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
-        self.saved_step = self.state.step
-        if self.log and self.config.patience and self.state.best_step is not None:
-            with suppress(UserError):  # without it the last weights stay at the run's end
-                self.best.keep(checkpoint.load(self.log.run.best)["model"])
+        self.best = None
+        if self.saver:
+            self.saver.resumed(self.state.step)
         now = self.config
         if now.eval_every != before.eval_every:
             self.state.eval_every = None
-        if (now.steps, now.epochs, now.minutes) != (before.steps, before.epochs, before.minutes):
-            state = self.state
-            state.total_steps, state.final_val_loss = self._planned_steps(), None
-            state.clock_step, state.clock_elapsed = state.step, state.elapsed
+        if stretch(self.state, before, now, self.batches):
             self._record_length()

@@ -75,7 +75,7 @@ class StoredWeights:
                 saved = load(self.path)
                 self.tokenizer = load_tokenizer(saved["tokenizer"])
                 self.state = saved["state"]
-                self._model = load_model(saved, self.path)
+                self._model = load_model(saved)
             return self._model
 
     def device(self) -> str:

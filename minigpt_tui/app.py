@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from minigpt_core.status import Save
 from minigpt_tui.base import Look, TerminalApp
 from minigpt_tui.keymap import bindings_of, keys_of, label
 from minigpt_tui.screens.help import TOPICS
@@ -93,6 +94,9 @@ class MiniGPTApp(TerminalApp):
     def _leave_at_once(self) -> None:
         """There is nothing to look at: the reason is better read in the shell, next to the command to mend."""
         self.leave()
+
+    def save(self) -> None:
+        self.session.send(Save())
 
     def begin_leaving(self) -> None:
         self.session.close()

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
 
 from minigpt_tui.filters import ANSI, XTERM, AnsiFilter, AsciiFilter
+from minigpt_tui.terminal import hung_up
 from minigpt_tui.widgets import palette
 
 COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
@@ -25,6 +26,8 @@ COLOR_SYSTEMS: dict[str, Literal["standard", "256", "truecolor"]] = {
 }
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 JOIN_SECONDS = 0.05
+TERMINAL_SECONDS = 0.5
+"""Between two looks at whether the terminal is still there: one that goes away need not send a signal."""
 
 
 class Look(Protocol):
@@ -75,7 +78,7 @@ class TerminalApp(App[None]):
         self.animation_level = "none"  # every frame of an animation is a repaint, perhaps over a slow link
         self.signal_received: signal.Signals | None = None
         self.insisted = False
-        self._leaving = False
+        self._leaving = self._hung_up = False
         if terminal.color == "none":
             self.no_color = True
             self._more_filters.append(NoColor())
@@ -86,6 +89,9 @@ class TerminalApp(App[None]):
         self.console = _console(self.console, COLOR_SYSTEMS[terminal.color])
 
     # --- what a subclass does ---
+
+    def save(self) -> None:
+        """Ask what runs to save itself and go on; returns at once."""
 
     def begin_leaving(self) -> None:
         """Ask what runs to save itself and end, and say so; returns at once."""
@@ -109,6 +115,7 @@ class TerminalApp(App[None]):
         return [*super().get_line_filters(), *self._more_filters]
 
     def on_mount(self) -> None:
+        self.set_interval(TERMINAL_SECONDS, self._check_terminal)
         loop = asyncio.get_running_loop()
         for number, handler in self.handlers().items():
             # Not from a thread that may not set handlers, and not on a loop without signals.
@@ -120,6 +127,28 @@ class TerminalApp(App[None]):
         for number in self.handlers():
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
+
+    def panic(self, *renderables: RenderableType) -> None:
+        if not self.is_headless and hung_up(0):  # what Textual's input thread met then is no failure
+            self._hang_up()
+        else:
+            super().panic(*renderables)
+
+    def _check_terminal(self) -> None:
+        if not self.is_headless and hung_up(0):
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if not self._hung_up:
+            self._hung_up = True
+            self.signal_received = self.signal_received or signal.SIGHUP
+            self.save()
+            self.on_hangup()
+
+    def on_hangup(self) -> None:
+        """The terminal is gone, and what runs was asked to save itself. What follows: it ends."""
+        if not self._leaving:
+            self.leave()
 
     # --- help ---
 
@@ -150,8 +179,11 @@ class TerminalApp(App[None]):
             self.go()
 
     def _on_signal(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._hang_up()
+            return
         self.signal_received = self.signal_received or number
-        if not self._leaving:  # a terminal that closes sends several: they insist on nothing
+        if not self._leaving or number == signal.SIGINT:  # only a second Ctrl-C insists
             self.leave()
 
 

@@ -1,6 +1,6 @@
 """The command line: parses, checks, calls. No logic of its own, and torch only where a command needs it."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Typer would have to evaluate every one of them again, twice.
 
 import os
 import sys
@@ -23,18 +23,18 @@ from minigpt_core.config import (
 )
 from minigpt_core.errors import UserError
 from minigpt_core.lab.design import SEEDS, STEPS
+from minigpt_tui.command import App
 from minigpt_tui.preferences import Preferences, load
+from minigpt_tui.safetext import on_terminal
 from minigpt_tui.terminal import complain
 
-app = typer.Typer(
+app = App(
     name="minigpt-tui",
     help="Train a small GPT in a terminal, watch it learn, and talk to the weights it has right now.\n\n"
     "[bold]minigpt-tui[/bold] alone is [bold]minigpt-tui train[/bold]: it opens the app and trains.",
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs_app = typer.Typer(rich_markup_mode="rich")
+runs_app = App()
 app.add_typer(runs_app, name="runs")
 
 
@@ -165,6 +165,9 @@ def train(
     batch_size: Annotated[
         int | None, TRAINING("Windows of text a step ({cpu[batch_size]} on a CPU, {gpu[batch_size]} on a GPU).")
     ] = None,
+    accumulate: Annotated[
+        int | None, TRAINING("Pieces in which a batch goes through the model, to save memory ({accumulate}).")
+    ] = None,
     optimizer: Annotated[str | None, TRAINING("muon (for the blocks' matrices, AdamW for the rest) or adamw.")] = None,
     learning_rate: Annotated[
         float | None, TRAINING("Peak learning rate ({muon[learning_rate]:g}, adamw {adamw[learning_rate]:g}).")
@@ -181,7 +184,12 @@ def train(
         TRAINING("Evaluations above the best that end the run; its best weights are restored ({patience}; 0 is off)."),
     ] = None,
     log_every: Annotated[int | None, TRAINING("Steps a metrics row covers (1 on a CPU, 10 on a GPU).")] = None,
-    save_every: Annotated[int | None, TRAINING("Steps between checkpoints ({save_every:,}).")] = None,
+    save_every: Annotated[
+        str | None, TRAINING("Steps between checkpoints ({save_every:,}), or minutes: 10m.", metavar="N")
+    ] = None,
+    on_divergence: Annotated[
+        str | None, TRAINING("Where the loss becomes nan: stop, or rollback to the last checkpoint at half the rate.")
+    ] = None,
     seed: Annotated[int | None, TRAINING("Of weights, batches and dropout ({seed}).")] = None,
     preset: Annotated[str | None, MODEL("Architecture: {presets}.")] = None,
     seq_len: Annotated[
@@ -232,6 +240,8 @@ def train(
     look = likes(options, from_file=not headless)
     if compile is not None:
         options["compile"] = "on" if compile else "off"
+    if save_every is not None and save_every.isdecimal():
+        options["save_every"] = int(save_every)
     if resume is not None:
         about_this_call = ("resume", "out", "headless", *Preferences.__struct_fields__)
         plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
@@ -437,7 +447,7 @@ def report(run: RunArgument = None, out: Out = "runs") -> None:
     from minigpt_core.report import write_assets
 
     for path in write_assets(found, lambda what: print(f"writing {what}", file=sys.stderr)):
-        print(path)
+        print(on_terminal(str(path)))
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -504,11 +514,12 @@ def bench(
         bool | None, EXPERIMENT("In step: the peer in bf16 and compiled, too.", "--peer-best", metavar="")
     ] = None,
 ) -> None:
-    """Measure how fast it is, each figure beside a peer's in the same run.
+    r"""Measure how fast it is, each figure beside a peer's in the same run.
 
-    The peer is GPT-2 of the same shape in transformers (pip install 'minigpt-tui[bench]'):
-    plain AdamW in fp32, no dropout, the same batches; and its generate. Ratios are
-    the peer's time over ours. Leave the machine alone meanwhile; a second bench waits.
+    The peer is GPT-2 of the same shape in transformers (pip install
+    'minigpt-tui\[bench]'): plain AdamW in fp32, no dropout, the same batches; and
+    its generate. Ratios are the peer's time over ours. Leave the machine alone
+    meanwhile; a second bench waits.
 
     [bold]Examples[/bold]
     minigpt-tui bench --quick

@@ -8,6 +8,7 @@ import time
 from minigpt_core.engine import Engine
 from minigpt_core.plan import Plan
 from minigpt_core.status import Status, Stop
+from minigpt_tui.safetext import on_terminal
 from minigpt_tui.terminal import stop_on_signal
 from minigpt_tui.widgets.format import duration
 
@@ -46,7 +47,7 @@ def announce(engine: Engine) -> None:
         if engine.join(POLL_SECONDS):
             break
     if engine.status().phase != "failed":
-        print(f"run {engine.plan.run.path}", flush=True)
+        print(f"run {on_terminal(str(engine.plan.run.path))}", flush=True)
 
 
 def summary(status: Status) -> str:

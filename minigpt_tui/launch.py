@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import sys
@@ -128,6 +129,7 @@ def show(session: LocalSession, terminal: term.Terminal, run: RunDir, main: Make
 def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int | None:
     """Run the app on the screen; returns the signal that ended it, if one did."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()  # until torch is loaded: whatever is imported stays, and every walk over it takes its time
     insisted = False
     try:
         with term.protect_screen(run.train_log):
@@ -141,6 +143,7 @@ def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: Make
             app.run(mouse=terminal.mouse)
             insisted = app.insisted
     finally:
+        gc.enable()
         if not insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved
             session.close()
             session.join(SAVE_SECONDS)

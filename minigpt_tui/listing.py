@@ -39,7 +39,7 @@ def print_runs(parent: Path) -> None:
     """One line a run, newest first."""
     runs = Library(parent).read()
     if not runs:
-        print(f"no runs in {parent} yet; start one with: minigpt-tui train")
+        print(f"no runs in {safe(str(parent), newlines=False)} yet; start one with: minigpt-tui train")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")

@@ -27,11 +27,15 @@ import msgspec
 import platformdirs
 
 from minigpt_core.config import lookup
-from minigpt_core.errors import UsageError
+from minigpt_core.errors import UsageError, UserError
+from minigpt_core.reading import brief, read_bytes
 
 APP = "minigpt-tui"
 VARIABLE = "MINIGPT_TUI_CONFIG"
 """The environment variable that names another file."""
+MAX_BYTES = 2**20
+LONGEST = 2_000
+"""Characters of an error, which tells all mistakes among the keys at once."""
 
 Color = Literal["truecolor", "256", "16", "none"]
 Theme = Literal["dark", "light"]
@@ -83,15 +87,13 @@ def load(said: Preferences | None = None) -> Preferences:
     """
     file = path()
     try:
-        says = read(file.read_bytes())
-    except FileNotFoundError:
-        if os.environ.get(VARIABLE):
-            raise UsageError(f"{VARIABLE} names {str(file)!r}, which is not there") from None
-        says = Preferences()
-    except OSError as error:
-        raise UsageError(f"cannot read {str(file)!r}: {error.strerror}") from None
+        says = read(read_bytes(file, MAX_BYTES)) if file.exists() and file != Path(os.devnull) else Preferences()
     except UsageError as error:
-        raise UsageError(f"{file}: {error}") from None
+        raise UsageError(f"{file}: {brief(error, LONGEST)}") from None
+    except UserError as error:
+        raise UsageError(str(error)) from None
+    if os.environ.get(VARIABLE) and not file.exists():
+        raise UsageError(f"{VARIABLE} names {str(file)!r}, which is not there")
     return says if said is None else said.over(says)
 
 
@@ -111,12 +113,15 @@ def read(data: bytes) -> Preferences:
     """
     try:
         table: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise UsageError(f"not a TOML file: {error}") from None
     for name in table:
         if name not in Preferences.__struct_fields__:
             raise UsageError(f"unknown entry {name!r}{nearest(name, Preferences.__struct_fields__)}")
-    keys = flat(table.get("keys", {}))
+    try:
+        keys = flat(table.get("keys", {}))
+    except RecursionError:
+        raise UsageError("keys: nested too deeply") from None
     try:
         found = msgspec.convert({**table, "keys": keys}, Preferences)
     except msgspec.ValidationError as error:

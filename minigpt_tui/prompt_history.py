@@ -18,6 +18,8 @@ import msgspec
 import platformdirs
 
 from minigpt_core.atomic import write_atomic
+from minigpt_core.errors import UserError
+from minigpt_core.reading import encode_json, read_bytes
 from minigpt_tui.preferences import APP
 
 VARIABLE = "MINIGPT_TUI_HISTORY"
@@ -79,8 +81,8 @@ class PromptHistory:
 
     def _run(self) -> None:
         assert self._file is not None
-        with suppress(OSError):
-            self._earlier = read(self._file.read_bytes())
+        with suppress(UserError):
+            self._earlier = read(read_bytes(self._file, 16 * MAX_BYTES))
         while (prompt := self._queue.get()) is not None:
             with suppress(OSError):
                 append(self._file, prompt)
@@ -90,7 +92,7 @@ def read(data: bytes) -> list[str]:
     """The prompts in a file's content; lines that are none are skipped."""
     prompts = []
     for line in data.splitlines():
-        with suppress(msgspec.DecodeError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             prompts.append(msgspec.json.decode(line, type=str))
     return prompts[-MAX_PROMPTS:]
 
@@ -101,7 +103,7 @@ def append(file: Path, prompt: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    line = msgspec.json.encode(prompt) + b"\n"
+    line = encode_json(prompt) + b"\n"
     if len(line) > MAX_PROMPT:
         return
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -120,6 +120,13 @@ def _is_tty(descriptor: int) -> bool:
         return False
 
 
+def hung_up(descriptor: int) -> bool:
+    """Whether the terminal at the other end is gone: its window was closed, its connection was lost."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # asks for nothing, and is told of this all the same
+    return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+
+
 def complain(message: str, code: int) -> int:
     """Say what went wrong in one line on standard error; gives back the exit code."""
     from minigpt_tui.safetext import safe  # not needed where nothing goes wrong
@@ -202,7 +209,8 @@ def protect_screen(log: Path) -> Iterator[None]:
     finally:
         _flush()
         for number, descriptor in zip((1, 2), kept, strict=True):
-            os.dup2(descriptor, number)
+            if not hung_up(descriptor):  # else the last words go to the log as well
+                os.dup2(descriptor, number)
             os.close(descriptor)
         sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
         with suppress(OSError):  # the terminal may be gone
@@ -215,4 +223,6 @@ def _flush() -> None:
         if stream is not None:
             with suppress(OSError, ValueError):  # a full disk, a closed stream
                 stream.flush()
+    import ctypes  # takes its time, and only an app that was drawn needs it
+
     ctypes.CDLL(None).fflush(None)

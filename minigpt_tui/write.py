@@ -9,7 +9,7 @@ import msgspec
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UsageError, UserError
-from minigpt_tui.safetext import safe
+from minigpt_tui.safetext import SafeStream, safe
 
 
 def generate(
@@ -32,7 +32,8 @@ def generate(
     several = len(settings) > 1 or len(settings[0].rows) > 1
     live = stream and not json and len(settings[0].rows) == 1
     # Control characters from a model could steer the terminal; a file or a pipe gets the text as it is.
-    shown = safe if sys.stdout.isatty() else str
+    terminal = sys.stdout.isatty()
+    shown = safe if terminal else str
     for config in settings:
         seed = fresh_seed() if config.seed is None else config.seed
         answers = [""] * len(config.rows)
@@ -40,16 +41,17 @@ def generate(
         if live:
             if several:
                 print(f"--- temperature {config.temperature:g}, seed {seed} ---")
-            print(shown(prompt), end="", flush=True)
+            safely = SafeStream()
+            print(safely.feed(prompt) if terminal else prompt, end="", flush=True)
         for item in draw(model, run.tokenizer, tokens, config, seed):
             if isinstance(item, Piece):
                 answers[item.sample] += item.text
                 if live:
-                    print(shown(item.text), end="", flush=True)
+                    print(safely.feed(item.text) if terminal else item.text, end="", flush=True)
             else:
                 reason = item
         if live:
-            print()
+            print(safely.flush() if terminal else "")
         for i, answer in enumerate(answers):
             if json:
                 row = {

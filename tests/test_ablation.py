@@ -206,8 +206,8 @@ def test_transposed_scores_are_the_trained_model_with_query_and_key_exchanged(la
     assert transposed_loss(trainer) == pytest.approx(outcome.transposed_val_loss, abs=1e-5)
     for block in trainer.model.layers:
         block.attention.attend = lambda q, k, v, dropout: explicit_attention(k, q, v, dropout)
-    starts = trainer.all_eval_starts
-    inputs, targets = trainer.val_windows(starts)
+    starts = trainer.validation.final_starts
+    inputs, targets = trainer.validation.windows(starts)
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(trainer.model(inputs).flatten(0, 1), targets.flatten())
     assert loss.item() == pytest.approx(outcome.transposed_val_loss, abs=1e-4)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from minigpt_core import bench
-from minigpt_core.bench import sample, scale, step, time_to_loss
+from minigpt_core.bench import sample, step, time_to_loss
 from minigpt_core.bench.lock import TimingLock
 from minigpt_core.bench.machine import facts, model_name
 from minigpt_core.bench.result import Comparison
@@ -127,11 +127,6 @@ def test_sampling_is_compared_and_measured_past_the_context(
     result = sample.measure(workbench, settings)
     assert result.comparisons[0].ratio > 0  # type: ignore[operator]
     assert len(result.comparisons) > 1
-
-
-def test_the_flop_of_a_token_are_counted_as_is_the_custom() -> None:
-    config = ModelConfig(vocab_size=65, n_layers=4, num_heads=4, embed_dim=128, seq_len=64)
-    assert scale.flop_per_token(config, 800_000) == 6 * 800_000 + 12 * 4 * 4 * 32 * 64
 
 
 def test_an_unreached_goal_is_no_number_in_json() -> None:

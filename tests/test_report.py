@@ -172,8 +172,9 @@ def test_births_are_named_and_marked(run):
     log = RunLog(run)
     data = {"layer": 1, "head": 0, "role": "induction", "score": 0.6}
     log.event(Event(kind="birth", step=60, time=0.0, message="layer 1 head 0 became an induction head", data=data))
-    log.event(Event(kind="birth", step=70, time=0.0, message="by another program", data={}))
     log.close()
+    with open(run.events, "ab") as file:
+        file.write(b'{"kind": "birth", "step": 70, "time": 0.0, "message": "by another program"}\n')
     page = Page(report(run))
     assert "layer 1 head 0 became an induction head" in page.texts["happened"]
     assert "an induction head from step 60" in page.texts["heads"]
@@ -274,8 +275,10 @@ def test_a_diverged_run(run):
 
 
 def test_branches_that_a_resume_left_are_not_told():
+    data = {"rung": {"rung": "bigram"}, "birth": {"layer": 0, "head": 0, "role": "sink"}}
+
     def event(kind, step):
-        return Event(kind=kind, step=step, time=0.0, message="")
+        return Event(kind=kind, step=step, time=0.0, message="", data=data.get(kind, {}))
 
     before = [event("rung", 10), event("birth", 50), event("warning", 60)]
     told = standing([*before, event("resumed", 40), event("birth", 55)])

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from minigpt_core.errors import UsageError, UserError
+from minigpt_core.history import RunHistory
 from minigpt_core.rundir import RunDir, find_run, list_runs, new_run_dir
-from minigpt_core.runlog import RunLog, Tail, read_events, read_metrics
+from minigpt_core.runlog import MAX_LINE, RunLog, Tail, read_events, read_metrics
 from minigpt_core.status import Event, MetricsRow
 
 
@@ -58,8 +59,13 @@ def test_a_name_that_is_taken_offers_resume(run: RunDir) -> None:
     assert run.config.read_text() == "mine"
 
 
+UNPRINTABLE = ["a\nb", "a\x1b[2Jb", "a\u202eb", "a\x00", "\ud800"]
+RESERVED = ["CON", "nul.txt", "Com1", "lpt9.x.y", "a.", "a ", " a", "-rf", "-", ".deleted-1", ".hidden"]
+
+
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\x1b[2Jb", "a\u202eb", "a\x00", "\ud800", "x" * 101, "é" * 51]
+    "name",
+    ["", ".", "..", "a/b", "../x", "/x", "a\\b", *UNPRINTABLE, "x" * 101, "x" * 300, "é" * 51, *RESERVED],
 )
 def test_names_that_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--name") as caught:
@@ -138,7 +144,7 @@ def test_rows_and_events_make_the_round_trip(run: RunDir) -> None:
         log.metrics(r)
     for e in events:
         log.event(e)
-    log.flush(durable=True)
+    log.flush()
     log.close()
     assert read_metrics(run) == rows
     assert read_events(run) == events
@@ -205,28 +211,55 @@ def test_two_threads_write_whole_lines(run: RunDir) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line(run: RunDir) -> None:
+def test_rows_that_a_full_disk_refuses_wait_in_order(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt_core.runlog.RETRY_SECONDS", 0.0)
     run.metrics.symlink_to("/dev/full")
     log = RunLog(run)
+    for step in (1, 2, 3):
+        log.metrics(row(step))
     with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on device"):
-        log.metrics(row(1))
+        log.flush()
+    assert log.failure is not None
+    run.metrics.unlink()  # there is room again
+    run.metrics.touch()
+    log.metrics(row(4))
+    log.flush()
+    assert log.failure is None
+    assert read_metrics(run) == [row(step) for step in (1, 2, 3, 4)]
+    assert [e.kind for e in read_events(run)] == ["warning", "info"]  # said once, however often it was tried
+    log.close()
+
+
+def test_rows_survive_a_folder_that_vanishes_and_comes_back(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt_core.runlog.RETRY_SECONDS", 0.0)
+    log = RunLog(run)
+    log.metrics(row(1))
+    run.metrics.unlink()
+    run.events.unlink()
+    away = run.path.rename(run.path.with_name("away"))
+    log.metrics(row(2))
+    assert "No such file" in (log.failure or "")
+    away.rename(run.path)
+    log.metrics(row(3))
+    assert log.failure is None
+    assert read_metrics(run) == [row(2), row(3)]
+    log.close()
 
 
 def test_a_disk_that_fills_up_within_a_line_leaves_no_half_of_it(run: RunDir) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from minigpt_core.errors import UserError
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
 from minigpt_core.status import Event
 log = RunLog(RunDir(Path({str(run.path)!r})))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-try:
-    for step in range(100):
-        log.event(Event(kind="info", step=step, time=0.0, message="x" * 100))
-except UserError as error:
-    print(step, error)
+for step in range(100):
+    log.event(Event(kind="info", step=step, time=0.0, message="x" * 100))
+    if log.failure:
+        print(step, log.failure)
+        break
 """
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     failed = int(output.split()[0])
@@ -303,12 +336,39 @@ def test_damaged_lines_are_skipped_and_counted(run: RunDir) -> None:
     log.close()
 
 
-def test_fields_of_a_later_version_are_ignored(run: RunDir) -> None:
+def test_lines_of_a_later_version_are_refused_by_name(run: RunDir) -> None:
     log = RunLog(run)
     log.metrics(row(1))
+    before = run.metrics.read_bytes()
+    log.metrics(row(2))
+    later = before + run.metrics.read_bytes()[len(before) :].replace(b'"format":1', b'"format":2,"from_the_future":[1]')
+    run.metrics.write_bytes(later)
+    for refused in (lambda: read_metrics(run), lambda: log.truncate(1)):
+        with pytest.raises(UserError, match=r"metrics\.jsonl' has lines of format 2, and this version .* up to 1"):
+            refused()
+    assert run.metrics.read_bytes() == later
     log.close()
-    run.metrics.write_bytes(run.metrics.read_bytes().replace(b"{", b'{"from_the_future":[1],'))
-    assert read_metrics(run) == [row(1)]
+    history = RunHistory(run)
+    for _ in range(2):
+        history.refresh()
+    assert history.last == row(1)
+    assert [(event.kind, "format 2" in event.message) for event in history.events] == [("error", True)]
+    history.close()
+
+
+def test_unknown_fields_and_absurd_numbers_are_left_out(run: RunDir) -> None:
+    log, tail = RunLog(run), Tail(run.metrics, MetricsRow)
+    log.metrics(row(1))
+    log.close()
+    good = run.metrics.read_bytes()
+    for old, new in ((b'"step":1', b'"step":1,"x":1'), (b'"step":1', b'"step":-1'), (b'"step":1', b'"step":1e40')):
+        assert old in good
+        run.metrics.write_bytes(good + good.replace(old, new))
+        assert read_metrics(run) == [row(1)]
+    run.metrics.write_bytes(good + b"x" * (2 * MAX_LINE + 5) + b"\n" + good)
+    assert tail.read() == [row(1)] * 2
+    assert tail.skipped == 1
+    tail.close()
 
 
 def test_reading_a_run_loads_no_torch() -> None:

@@ -20,12 +20,13 @@ from minigpt_core.trainer import MAX_ROWS
 from tests.conftest import TINY
 
 
-def make(text, **settings):
+def make(text, run=None, **settings):
     tokenizer = CharTokenizer.from_text(text)
     model = {name: settings.pop(name) for name in ("dropout", "seq_len") if name in settings}
     torch.manual_seed(1)
-    config = TrainConfig(**{"steps": 20, "batch_size": 4, "device": "cpu", "warmup_steps": 5, **settings})
-    return Trainer(GPT(ModelConfig(vocab_size=tokenizer.vocab_size, **TINY | model)), tokenizer, text, config)
+    config = TrainConfig(**{"steps": 20, "batch_size": 4, "device": "cpu", "threads": 1, "warmup_steps": 5, **settings})
+    model_config = ModelConfig(vocab_size=tokenizer.vocab_size, **TINY | model)
+    return Trainer(GPT(model_config), tokenizer, text, config, run=run)
 
 
 def test_it_learns(text):
@@ -193,7 +194,7 @@ def new_log(folder):
 
 
 def test_a_stop_during_an_evaluation_leaves_it_to_the_resume(text, monkeypatch):
-    monkeypatch.setattr("minigpt_core.trainer.EVAL_CHUNK_TOKENS", 64)
+    monkeypatch.setattr("minigpt_core.validation.CHUNK_TOKENS", 64)
     settings = {"steps": 20, "eval_every": 5}
     whole = make(text, **settings)
     rows = [(r.step, r.train_loss, r.val_loss) for r in whole]
@@ -208,8 +209,8 @@ def test_a_stop_during_an_evaluation_leaves_it_to_the_resume(text, monkeypatch):
 
 
 def test_diverged_weights_never_replace_a_good_checkpoint(text, tmp_path):
-    trainer = make(text, steps=60, log_every=50, save_every=5, learning_rate=1e9, warmup_steps=20, grad_clip=0)
-    trainer.log = new_log(tmp_path / "run")
+    settings = {"steps": 60, "log_every": 50, "save_every": 5, "learning_rate": 1e9, "warmup_steps": 20}
+    trainer = make(text, new_log(tmp_path / "run"), grad_clip=0, **settings)
     with pytest.raises(TrainingError):
         list(trainer)
     saved = checkpoint.load(trainer.log.run.checkpoint)
@@ -217,8 +218,7 @@ def test_diverged_weights_never_replace_a_good_checkpoint(text, tmp_path):
 
 
 def test_a_run_can_be_resumed_from_its_first_moment(text, tmp_path):
-    trainer = make(text)
-    trainer.log = new_log(tmp_path / "run")
+    trainer = make(text, new_log(tmp_path / "run"))
     next(iter(trainer))
     assert checkpoint.load(trainer.log.run.checkpoint)["state"]["step"] == 0
 

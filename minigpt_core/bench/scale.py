@@ -17,6 +17,7 @@ from minigpt_core.bench.step import NEVER, seconds
 from minigpt_core.bench.timing import alternate
 from minigpt_core.bench.workbench import Workbench
 from minigpt_core.config import PRESETS, ModelConfig, TrainConfig, lookup
+from minigpt_core.flops import flop_per_token, multiplied_parameters
 from minigpt_core.model import GPT
 from minigpt_core.trainer import Trainer
 
@@ -98,21 +99,7 @@ def stepping(
     train = TrainConfig(steps=NEVER, batch_size=batch_size, seed=settings.seed, learning_rate=1e-3)
     trainer = Trainer(GPT(config), bench.tokenizer, bench.splits(context), train)
     device = trainer.devices.device
-    multiplied = multiplied_parameters(trainer.model)
-    flop = flop_per_token(config, multiplied) * trainer.tokens_per_step
+    flop = flop_per_token(trainer.model) * trainer.tokens_per_step
     seconds(trainer.step, 2, device)
     steps = max(1, round(settings.seconds / seconds(trainer.step, 1, device)))
-    return lambda _: steps * flop / seconds(trainer.step, steps, device) / 1e9, multiplied
-
-
-def multiplied_parameters(model: GPT) -> int:
-    """Parameters that take part in matrix products: those that are only looked up cost nothing."""
-    looked_up = sum(p.numel() for p in model.position_embedding.parameters())
-    if not model.config.tied_head:
-        looked_up += model.token_embedding.weight.numel()
-    return model.num_parameters() - looked_up
-
-
-def flop_per_token(config: ModelConfig, multiplied: int) -> int:
-    """Forwards and backwards, attention counted as if it looked at the whole context, as is the custom."""
-    return 6 * multiplied + 12 * config.n_layers * config.num_heads * config.head_dim * config.seq_len
+    return lambda _: steps * flop / seconds(trainer.step, steps, device) / 1e9, multiplied_parameters(trainer.model)

@@ -168,13 +168,13 @@ def swap_initialisation(model: GPT) -> None:
 
 
 def transposed_loss(trainer: Trainer) -> float:
-    """Loss of a trained model over the whole validation split with its attention scores transposed.
+    """Loss of a trained model, where `final_val_loss` is measured, with its attention scores transposed.
 
     `swap_qk` on trained weights: every score q·k becomes the score of the two positions the other way round.
     """
     from minigpt_core.model import GPT
 
-    config, starts = trainer.model.config, trainer.all_eval_starts
+    config, starts = trainer.model.config, trainer.validation.final_starts
     model = GPT.empty(config.replace(swap_qk=not config.swap_qk), trainer.devices.device)
     model.use_attention(trainer.devices.attention).copy_weights(trainer.model)
-    return sum(windows * loss for windows, loss in trainer.val_losses(model, starts)) / len(starts)
+    return sum(windows * loss for windows, loss in trainer.validation.losses(model, starts)) / len(starts)

@@ -148,6 +148,7 @@ class MainScreen(SteerScreen):
             self._show_hints()
             if before.phase == "starting":
                 gc.freeze()  # torch is loaded: a collection that walks all of its objects would hold up a key by 0.3 s
+                gc.enable()
 
     def _poll_data(self) -> None:
         status = self._status

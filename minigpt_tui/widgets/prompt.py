@@ -284,7 +284,8 @@ class Prompt(TextArea):
         self.post_message(self.Submitted(text))
 
     def _put(self, text: str) -> None:
-        self.text = text
+        """From the history, which is a file, or of what there is to complete: as untrusted as what is pasted."""
+        self.text = safe(text)
         self.move_cursor(self.document.end)
         self.update_suggestion()
 

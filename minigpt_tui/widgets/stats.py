@@ -79,6 +79,7 @@ def stat_rows(
         Row(14, 2, "clipped", f"{clipped:.0%}"),
         *_health_rows(health),
         Row(3, 3, "tok/s", fmt.short(status.tok_s) if status.tok_s else fmt.UNKNOWN),
+        *([Row(5, 3, "mfu", f"{status.mfu:.1%}")] if status.mfu is not None else []),
         Row(12, 3, "tokens", fmt.short(status.tokens)),
         Row(11, 3, "epoch", f"{status.epoch:.2f}"),
         Row(10, 3, "elapsed", fmt.duration(status.elapsed)),
