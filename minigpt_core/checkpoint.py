@@ -18,8 +18,8 @@ from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
 from minigpt_core.reading import brief, check_format
 from minigpt_core.rundir import RunDir, find_checkpoint
-from minigpt_core.runlog import read_metrics
 from minigpt_core.status import MetricsRow
+from minigpt_core.tail import read_metrics
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
 from minigpt_core.verify import check_state
 

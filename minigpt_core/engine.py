@@ -20,7 +20,7 @@ from minigpt_core.hardware import give_way
 from minigpt_core.landmarks import Landmarks
 from minigpt_core.plan import Plan
 from minigpt_core.prober import Prober, born
-from minigpt_core.runlog import log_traceback, read_events, read_metrics, standing
+from minigpt_core.runlog import log_traceback
 from minigpt_core.status import (
     Command,
     Event,
@@ -38,6 +38,7 @@ from minigpt_core.status import (
     StepOnce,
     Stop,
 )
+from minigpt_core.tail import read_events, read_metrics, standing
 from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import threading
 import time
 
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import Tail
 from minigpt_core.series import Series
 from minigpt_core.status import Event, MetricsRow
+from minigpt_core.tail import Tail
 
 FOLLOW_SECONDS = 0.25
 

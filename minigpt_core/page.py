@@ -26,10 +26,10 @@ from minigpt_core.frame import HeadHistory, RecordedSample
 from minigpt_core.ladder import load_ladder
 from minigpt_core.recording import Recording, thinned
 from minigpt_core.reproduce import again
-from minigpt_core.runlog import read_events, standing
 from minigpt_core.series import Series
 from minigpt_core.status import Event
 from minigpt_core.stored import read_config
+from minigpt_core.tail import read_events, standing
 
 MAX_MAPS = 16
 """Heads up to which each has a large map of its own."""

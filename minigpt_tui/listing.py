@@ -15,9 +15,9 @@ from rich.text import Text
 
 from minigpt_core.library import Library
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import read_events
 from minigpt_core.stored import read_config
 from minigpt_core.summary import Reader
+from minigpt_core.tail import read_events
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import UNKNOWN, count, duration, number, short
 

@@ -23,8 +23,8 @@ from minigpt_core.lab.experiment import Experiment, write_difference
 from minigpt_core.lab.overlay import attention_difference, mean_curve, paired_curves
 from minigpt_core.lab.paired import BASELINE, T_975, TRANSPOSED, Outcome, cells, interval, markdown, spread, tabulate
 from minigpt_core.lab.trial import transposed_loss
-from minigpt_core.runlog import read_metrics
 from minigpt_core.stored import read_config
+from minigpt_core.tail import read_metrics
 from minigpt_tui import cli
 from tests.conftest import TINY
 

@@ -18,7 +18,7 @@ from minigpt_core.lab.design import Design
 from minigpt_core.lab.experiment import Experiment
 from minigpt_core.lab.overlay import Mean
 from minigpt_core.lab.paired import BASELINE, TRANSPOSED, Interval, Row, difference
-from minigpt_core.runlog import read_metrics
+from minigpt_core.tail import read_metrics
 from minigpt_tui.lab.app import LabApp
 from minigpt_tui.lab.local import LocalLab
 from minigpt_tui.lab.session import Standing, View

@@ -9,9 +9,9 @@ import pytest
 from minigpt_core import checkpoint
 from minigpt_core.errors import UserError
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import read_events, read_metrics
 from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
 from minigpt_core.summary import Reader
+from minigpt_core.tail import read_events, read_metrics
 from tests.faults import hostile_checkpoint
 from tests.faults.corrupt import Faults, corrupt_checkpoints, corrupt_files
 from tests.faults.hostile_checkpoint import Original, saved

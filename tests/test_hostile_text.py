@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from minigpt_core.errors import UsageError
 from minigpt_core.reading import encode_json
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import RunLog, read_events
+from minigpt_core.runlog import RunLog
 from minigpt_core.status import Event
+from minigpt_core.tail import read_events
 from minigpt_tui import preferences, prompt_history
 from tests.faults.text import ANY, Strict, check_bytes, check_pure, examples, show
 

@@ -15,8 +15,8 @@ from minigpt_core.history import RunHistory
 from minigpt_core.observers import Sampler
 from minigpt_core.plan import Request, prepare, prepare_resume
 from minigpt_core.recording import Recording
-from minigpt_core.runlog import read_metrics
 from minigpt_core.status import Pause, Resume, StepOnce, Stop
+from minigpt_core.tail import read_metrics
 from tests.conftest import TINY
 
 

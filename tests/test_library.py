@@ -20,11 +20,12 @@ from minigpt_core.errors import UserError
 from minigpt_core.library import Library, delete_run
 from minigpt_core.lock import RunLock
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import RunLog, read_metrics
+from minigpt_core.runlog import RunLog
 from minigpt_core.sizes import count_parameters
 from minigpt_core.status import Event, MetricsRow
 from minigpt_core.stored import write_config
 from minigpt_core.summary import CURVE_POINTS, Marked, Reader
+from minigpt_core.tail import read_metrics
 
 
 def row(step: int, loss: float = 2.0, val_loss: float | None = None) -> MetricsRow:

@@ -12,8 +12,8 @@ from minigpt_core.landmarks import Landmarks
 from minigpt_core.plan import Request, prepare, prepare_resume
 from minigpt_core.recording import Recorder, Recording
 from minigpt_core.replay import Replay
-from minigpt_core.runlog import read_events
 from minigpt_core.status import Stop
+from minigpt_core.tail import read_events
 from tests.conftest import TINY
 
 

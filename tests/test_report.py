@@ -24,10 +24,11 @@ from minigpt_core.plan import Request, prepare
 from minigpt_core.report import write_assets
 from minigpt_core.reproduce import again
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import RunLog, standing
+from minigpt_core.runlog import RunLog
 from minigpt_core.series import Series
 from minigpt_core.status import Event, MetricsRow
 from minigpt_core.stored import read_config
+from minigpt_core.tail import standing
 from tests.conftest import TINY
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\u202egnp\x07 &amp; \"'"

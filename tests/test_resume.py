@@ -14,8 +14,8 @@ from minigpt_core.host_copy import HostCopy
 from minigpt_core.lock import RunLock
 from minigpt_core.optim import clip_gradients
 from minigpt_core.plan import Request, prepare, prepare_resume
-from minigpt_core.runlog import read_events, read_metrics
 from minigpt_core.sizes import complete_sizes
+from minigpt_core.tail import read_events, read_metrics
 from minigpt_core.train_state import Meter
 from minigpt_core.validation import mean_loss
 from tests.conftest import TINY

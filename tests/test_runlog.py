@@ -15,8 +15,9 @@ import pytest
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.history import RunHistory
 from minigpt_core.rundir import RunDir, find_run, list_runs, new_run_dir
-from minigpt_core.runlog import MAX_LINE, RunLog, Tail, read_events, read_metrics
+from minigpt_core.runlog import RunLog
 from minigpt_core.status import Event, MetricsRow
+from minigpt_core.tail import MAX_LINE, Tail, read_events, read_metrics
 
 
 def row(step: int, train_loss: float = 2.0, **fields: float) -> MetricsRow:

@@ -14,7 +14,7 @@ from minigpt_core import atomic, checkpoint, runlog, saver
 from minigpt_core.config import TrainConfig, interval
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.host_copy import HostCopy
-from minigpt_core.runlog import read_events, read_metrics
+from minigpt_core.tail import read_events, read_metrics
 from tests.test_trainer import make, new_log
 
 

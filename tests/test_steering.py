@@ -6,8 +6,8 @@ import pytest
 
 from minigpt_core.engine import MAX_NOTE, Engine
 from minigpt_core.plan import Request, prepare, prepare_resume
-from minigpt_core.runlog import read_events, read_metrics
 from minigpt_core.status import Note, ScaleLearningRate, SetEvalEvery, SetSampleEvery, Stop
+from minigpt_core.tail import read_events, read_metrics
 from tests.conftest import TINY
 
 

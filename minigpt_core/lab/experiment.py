@@ -32,8 +32,8 @@ from minigpt_core.lab.schedule import Pace, Progress, at_once, in_turn
 from minigpt_core.lab.trial import Source, Trial
 from minigpt_core.lock import RunLock
 from minigpt_core.rundir import RunDir, new_run_dir
-from minigpt_core.runlog import read_metrics
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens
+from minigpt_core.tail import read_metrics
 
 
 class Experiment:

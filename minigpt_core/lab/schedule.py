@@ -14,8 +14,8 @@ import msgspec
 from minigpt_core.errors import UserError
 from minigpt_core.hardware import cpu_count
 from minigpt_core.lab.trial import Source, Trial, run_trial, work
-from minigpt_core.runlog import Tail
 from minigpt_core.status import MetricsRow
+from minigpt_core.tail import Tail
 
 POLL_SECONDS = 0.5
 """Between two looks at the runs, and between two reports of progress."""

@@ -22,9 +22,10 @@ from minigpt_core.lab.paired import BASELINE, Outcome
 from minigpt_core.lock import is_locked
 from minigpt_core.plan import Plan, prepare_resume
 from minigpt_core.rundir import RunDir, new_run_dir
-from minigpt_core.runlog import log_traceback, read_metrics
+from minigpt_core.runlog import log_traceback
 from minigpt_core.series import Smoother
 from minigpt_core.status import MetricsRow
+from minigpt_core.tail import read_metrics
 from minigpt_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

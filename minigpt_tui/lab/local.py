@@ -16,8 +16,8 @@ from minigpt_core.lab.overlay import Curves, mean_curve, paired_curves
 from minigpt_core.lab.paired import BASELINE, TRANSPOSED, spread
 from minigpt_core.lab.schedule import Progress
 from minigpt_core.lab.trial import Trial
-from minigpt_core.runlog import Tail
 from minigpt_core.status import MetricsRow
+from minigpt_core.tail import Tail
 from minigpt_tui.lab.session import LabPhase, Standing, View
 from minigpt_tui.widgets.format import count, number
 

@@ -25,10 +25,10 @@ from minigpt_core.landmarks import Landmarks
 from minigpt_core.prober import born
 from minigpt_core.recording import Recorder, Recording
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import read_events, read_metrics, standing
 from minigpt_core.series import METRICS
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, stored_tokens
 from minigpt_core.summary import Reader
+from minigpt_core.tail import read_events, read_metrics, standing
 from minigpt_tui.local import stored_status
 from minigpt_tui.widgets.log import line
 from minigpt_tui.widgets.past import past_answers

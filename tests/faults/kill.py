@@ -25,7 +25,7 @@ from minigpt_core.atomic import TEMPORARY
 from minigpt_core.lock import is_locked
 from minigpt_core.plan import Request, prepare, prepare_resume
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import read_metrics
+from minigpt_core.tail import read_metrics
 
 MODEL = {"n_layers": 2, "num_heads": 2, "embed_dim": 32, "seq_len": 16, "dropout": 0.1}
 TRAIN: dict[str, Any] = {"batch_size": 4, "accumulate": 2, "eval_every": 7, "save_every": 3, "log_every": 1}

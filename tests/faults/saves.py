@@ -27,7 +27,8 @@ from minigpt_core.atomic import remove_leftovers
 from minigpt_core.errors import UserError
 from minigpt_core.model import GPT
 from minigpt_core.rundir import RunDir
-from minigpt_core.runlog import RunLog, read_metrics
+from minigpt_core.runlog import RunLog
+from minigpt_core.tail import read_metrics
 
 CRASH = "crash"
 FAULTS: tuple[int | str, ...] = (errno.ENOSPC, errno.EIO, errno.EROFS, CRASH)
