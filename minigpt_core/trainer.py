@@ -1,6 +1,7 @@
 """The training loop: one step after another, with boundaries at which somebody may look in or give a command.
 
-A `Trainer` is synchronous and owns no thread, so it serves a notebook, a test and the engine's worker thread alike.
+A `Trainer` is synchronous, so it serves a notebook, a test and the engine's worker thread alike; the only thread of its
+own is the one that writes a checkpoint.
 """
 
 from __future__ import annotations
