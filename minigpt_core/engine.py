@@ -170,9 +170,10 @@ class Engine:
 
     def _watch(self, trainer: Trainer) -> None:
         """Know what the run has passed, and begin to record what is in it; a resume does not tell a thing twice."""
+        told = self._told()
         if trainer.state.step:
-            self.landmarks.resume(self._told(), read_metrics(self.plan.run))
-        self.prober.record({born(event) for event in self._told() if event.kind == "birth"})
+            self.landmarks.resume(told, read_metrics(self.plan.run))
+        self.prober.record({born(event) for event in told if event.kind == "birth"})
 
     def _told(self) -> list[Event]:
         return standing(read_events(self.plan.run))

@@ -40,15 +40,13 @@ LOG_FORMAT = 1
 """Of the lines of `metrics.jsonl` and `events.jsonl`: each says so, since a run may be continued by another version."""
 
 
-class MetricsRow(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    forbid_unknown_fields=True,
-    tag_field="format",
-    tag=LOG_FORMAT,
+class LogLine(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="format", tag=LOG_FORMAT
 ):
+    """What every line of the two logs has: its format, and nothing that this version does not know."""
+
+
+class MetricsRow(LogLine, frozen=True, kw_only=True):
     """One logged step, one line of `metrics.jsonl`. Losses are in nats a token."""
 
     step: Count
@@ -70,15 +68,7 @@ class MetricsRow(
     val_loss: float | None = None
 
 
-class Event(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    forbid_unknown_fields=True,
-    tag_field="format",
-    tag=LOG_FORMAT,
-):
+class Event(LogLine, frozen=True, kw_only=True):
     """Something that happened, one line of `events.jsonl`: a save, a pause, a sample, a warning.
 
     Raises:
