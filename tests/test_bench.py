@@ -17,6 +17,7 @@ from minigpt_core.bench import sample, step, time_to_loss
 from minigpt_core.bench.lock import TimingLock
 from minigpt_core.bench.machine import facts, model_name
 from minigpt_core.bench.result import Comparison
+from minigpt_core.bench.screen import Metrics
 from minigpt_core.bench.time_to_loss import MAX_PARAMETERS, OURS, first_at, target
 from minigpt_core.bench.timing import alternate, median, ratios
 from minigpt_core.bench.workbench import Workbench
@@ -143,3 +144,14 @@ def test_an_unknown_section_is_one_line() -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_row_of_a_long_run_covers_several_steps_and_all_of_them_count(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    metrics, path = Metrics(tmp_path), tmp_path / "run" / "metrics.jsonl"
+    assert metrics.steps() == 0
+    row = {"epoch": 0, "tokens": 0, "time": 0, "lr": 0.1, "train_loss": 1.0, "grad_norm": 1.0, "clipped": 0, "tok_s": 1}
+    with open(path, "a", encoding="utf-8") as file:
+        for number in (1, 10, 20):
+            file.write(json.dumps({"format": 1, "step": number} | row) + "\n")
+    assert metrics.steps() == 20

@@ -15,6 +15,8 @@ from types import TracebackType
 
 from minigpt_core.bench.workbench import Program
 from minigpt_core.errors import UserError
+from minigpt_core.status import MetricsRow
+from minigpt_core.tail import Tail
 
 COLUMNS, ROWS = 120, 35
 POLL_SECONDS = 0.002
@@ -135,21 +137,16 @@ class Screen:
 
 
 class Metrics:
-    """Counts a growing run's steps: on a CPU its metrics hold a row for each."""
+    """How many steps a growing run has made, by the newest whole row of its metrics."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._read, self._rows = folder / "run" / "metrics.jsonl", 0, 0
+        self._tail = Tail(folder / "run" / "metrics.jsonl", MetricsRow)
+        self._step = 0
 
     def steps(self) -> int:
-        try:
-            with open(self._path, "rb") as file:
-                file.seek(self._read)
-                data = file.read()
-        except FileNotFoundError:
-            return 0
-        self._read += len(data)
-        self._rows += data.count(b"\n")
-        return self._rows
+        for row in self._tail.read():
+            self._step = row.step
+        return self._step
 
 
 def folder_of_runs() -> tempfile.TemporaryDirectory[str]:
