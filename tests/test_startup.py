@@ -23,6 +23,7 @@ FIRST_FRAME = """
 import asyncio, os, sys
 from minigpt_tui import cli, launch
 from minigpt_tui.app import MiniGPTApp
+from minigpt_tui.preferences import Preferences
 
 seen = []
 
@@ -38,7 +39,7 @@ def show(session, *_):
     return 0
 
 launch.show = show
-launch.term.decide = lambda *_, decide=launch.term.decide: decide(os.environ, {}, cli.Preferences())
+launch.term.decide = lambda *_, decide=launch.term.decide: decide(os.environ, {}, Preferences())
 sys.argv = ["minigpt-tui", "train", "--name", "run", "--steps", "3"]
 try:
     cli.main()

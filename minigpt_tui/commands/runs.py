@@ -1,0 +1,146 @@
+"""Commands on a run that was trained: talk to it, write with it, report on it, list it."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate every one of them again, twice.
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minigpt_core.config import SampleConfig
+from minigpt_tui.commands.options import (
+    LOOK,
+    OUTPUT,
+    SAMPLING,
+    Ascii,
+    Color,
+    LowBandwidth,
+    Mouse,
+    Out,
+    RunArgument,
+    Theme,
+    given,
+    likes,
+)
+from minigpt_tui.safetext import on_terminal
+
+
+def chat(
+    run: RunArgument = None,
+    out: Out = "runs",
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
+) -> int:
+    """Open the app on a finished run: prompt it, see its attention and curves.
+
+    [bold]Examples[/bold]
+    minigpt-tui chat
+    minigpt-tui chat my-run
+    minigpt-tui chat runs/my-run/best.pt
+    """
+    look = likes(locals())
+    from minigpt_tui import launch
+
+    return launch.chat(run, out, look)
+
+
+def generate(
+    run: RunArgument = None,
+    prompt: Annotated[str | None, SAMPLING("What to go on from; else stdin, less its last line break.")] = None,
+    temperature: Annotated[
+        list[float] | None,
+        SAMPLING("0 is greedy; repeat it for several answers ({temperature:g}).", metavar="<float>"),
+    ] = None,
+    top_k: Annotated[int | None, SAMPLING("Keep the k most likely tokens; 0 keeps all ({top_k}).")] = None,
+    top_p: Annotated[float | None, SAMPLING("Keep the likeliest tokens that make up p ({top_p:g}).")] = None,
+    min_p: Annotated[float | None, SAMPLING("Drop tokens below this share of the best ({min_p:g}).")] = None,
+    repetition_penalty: Annotated[
+        float | None, SAMPLING("Above 1 discourages repeating ({repetition_penalty:g}).")
+    ] = None,
+    max_new_tokens: Annotated[int | None, SAMPLING("Length of an answer ({max_new_tokens}).")] = None,
+    stop: Annotated[list[str] | None, SAMPLING("End an answer at this text (repeatable).", metavar="<str>")] = None,
+    seed: Annotated[int | None, SAMPLING("For the same answer again (random).")] = None,
+    num_samples: Annotated[int | None, SAMPLING("Answers at each temperature ({num_samples}).")] = None,
+    stream: Annotated[bool, OUTPUT("Show tokens as they are drawn.", "--stream/--no-stream", metavar="")] = True,
+    json: Annotated[bool, OUTPUT("One JSON object a line and answer.", "--json", metavar="")] = False,
+    out: Out = "runs",
+) -> int:
+    """Write text with a trained model.
+
+    [bold]Examples[/bold]
+    minigpt-tui generate --prompt "The meaning of life"
+    minigpt-tui generate my-run --prompt "To be" --temperature 0.5 --seed 7
+    echo "Once upon" | minigpt-tui generate --max-new-tokens 500 --json
+    """
+    options = given(locals(), of=SampleConfig) | {"stop": tuple(stop or ())}
+    from minigpt_tui import write
+
+    settings = [SampleConfig(**options | {"temperature": one}) for one in temperature or [SampleConfig().temperature]]
+    return write.generate(run, Path(out), prompt, settings, stream=stream, json=json)
+
+
+def report(run: RunArgument = None, out: Out = "runs") -> None:
+    """Write a run's pictures, samples and report.html to its assets folder.
+
+    The report is one page that opens in any browser, offline: curves, attention, samples, and how to repeat the run.
+
+    [bold]Examples[/bold]
+    minigpt-tui report
+    minigpt-tui report my-run
+    """
+    from minigpt_core.rundir import find_run
+
+    found = find_run(run, Path(out))
+    from minigpt_core.report import write_assets
+
+    for path in write_assets(found, lambda what: print(f"writing {what}", file=sys.stderr)):
+        print(on_terminal(str(path)))
+
+
+def runs(
+    context: typer.Context,
+    out: Out = "runs",
+    tui: Annotated[
+        bool, LOOK("Browse them in an app: curves, filter, open, resume, compare, delete.", "--tui", metavar="")
+    ] = False,
+    theme: Theme = None,
+    color: Color = None,
+    ascii: Ascii = None,
+    mouse: Mouse = None,
+    low_bandwidth: LowBandwidth = None,
+) -> int:
+    """List runs, newest first, show one, or browse them.
+
+    [bold]Examples[/bold]
+    minigpt-tui runs
+    minigpt-tui runs --tui
+    minigpt-tui runs show my-run
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    if tui:
+        look = likes(locals())
+        from minigpt_tui import launch
+
+        return launch.browse(out, look)
+    from minigpt_tui import listing
+
+    listing.print_runs(Path(out))
+    return 0
+
+
+def show(run: RunArgument = None, out: Out = "runs") -> None:
+    """Show a run: how it was made, how far it came, how to go on.
+
+    [bold]Examples[/bold]
+    minigpt-tui runs show
+    minigpt-tui runs show my-run
+    """
+    from minigpt_core.rundir import find_run
+    from minigpt_tui import listing
+
+    listing.print_run(find_run(run, Path(out)))
