@@ -23,6 +23,8 @@ from minigpt_core.bench.timing import alternate, median, ratios
 from minigpt_core.bench.workbench import Workbench
 from minigpt_core.config import PRESETS, ModelConfig, TrainConfig
 from minigpt_core.errors import UsageError, UserError
+from minigpt_core.rundir import RunDir
+from minigpt_core.status import MetricsRow
 from minigpt_core.summary import parameters
 
 TINY = {"n_layers": 1, "num_heads": 2, "embed_dim": 16}
@@ -148,10 +150,18 @@ def test_an_unknown_section_is_one_line() -> None:
 
 def test_a_row_of_a_long_run_covers_several_steps_and_all_of_them_count(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    metrics, path = Metrics(tmp_path), tmp_path / "run" / "metrics.jsonl"
+    metrics = Metrics(tmp_path)
     assert metrics.steps() == 0
-    row = {"epoch": 0, "tokens": 0, "time": 0, "lr": 0.1, "train_loss": 1.0, "grad_norm": 1.0, "clipped": 0, "tok_s": 1}
-    with open(path, "a", encoding="utf-8") as file:
-        for number in (1, 10, 20):
-            file.write(json.dumps({"format": 1, "step": number} | row) + "\n")
+    rest = {
+        "epoch": 0,
+        "tokens": 0,
+        "time": 0,
+        "lr": 0.1,
+        "train_loss": 1.0,
+        "grad_norm": 1.0,
+        "clipped": 0,
+        "tok_s": 1,
+    }
+    rows = [MetricsRow(step=step, **rest) for step in (1, 10, 20)]
+    RunDir(tmp_path / "run").metrics.write_bytes(msgspec.json.Encoder().encode_lines(rows))
     assert metrics.steps() == 20

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from minigpt_core.bench.workbench import Program
 from minigpt_core.errors import UserError
+from minigpt_core.rundir import RunDir
 from minigpt_core.status import MetricsRow
 from minigpt_core.tail import Tail
 
@@ -140,7 +141,7 @@ class Metrics:
     """How many steps a growing run has made, by the newest whole row of its metrics."""
 
     def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / "run" / "metrics.jsonl", MetricsRow)
+        self._tail = Tail(RunDir(folder / "run").metrics, MetricsRow)
         self._step = 0
 
     def steps(self) -> int:

@@ -52,6 +52,9 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="A run's name, its directory or a checkpoint file; the newest if left out."),
 ]
+Data = Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")]
+Name = Annotated[str | None, RUN("Of the run (date, time and text).")]
+Device = Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")]
 Out = Annotated[str, RUN("The folder that runs lie in.", metavar="FOLDER")]
 Theme = Annotated[str | None, LOOK("dark or light.")]
 Color = Annotated[str | None, LOOK("auto, truecolor, 256, 16 or none.")]

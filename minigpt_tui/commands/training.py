@@ -15,8 +15,11 @@ from minigpt_tui.commands.options import (
     TRAINING,
     Ascii,
     Color,
+    Data,
+    Device,
     LowBandwidth,
     Mouse,
+    Name,
     Out,
     Theme,
     given,
@@ -26,7 +29,7 @@ from minigpt_tui.preferences import Preferences
 
 
 def train(
-    data: Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")] = None,
+    data: Data = None,
     vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
     steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
     epochs: Annotated[float | None, LENGTH("Or this many passes through the text.")] = None,
@@ -75,12 +78,12 @@ def train(
     ablate: Annotated[
         list[str] | None, MODEL("Take something away (repeatable): {ablations}.", metavar="<str>")
     ] = None,
-    device: Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Device = None,
     precision: Annotated[str | None, RUN("auto, fp32 or bf16.")] = None,
     compile: Annotated[bool | None, RUN("Use torch.compile (off).", "--compile/--no-compile", metavar="")] = None,
     deterministic: Annotated[bool | None, RUN("Repeat to the bit on CUDA too.", "--deterministic", metavar="")] = None,
     threads: Annotated[int | None, RUN("CPU threads of training (all cores).")] = None,
-    name: Annotated[str | None, RUN("Of the run (date, time and text).")] = None,
+    name: Name = None,
     out: Out = "runs",
     resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
     headless: Annotated[bool, RUN("No app: progress on the terminal.", "--headless", metavar="")] = False,
@@ -129,7 +132,7 @@ def tour(
         str, typer.Argument(metavar="[LESSON]", help="first: from guessing to words. heads: how heads learn to copy.")
     ] = "first",
     steps: Annotated[int | None, LENGTH("Train this many steps (the lesson's own).")] = None,
-    name: Annotated[str | None, RUN("Of the run (date, time and text).")] = None,
+    name: Name = None,
     out: Out = "runs",
     theme: Theme = None,
     color: Color = None,
