@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.errors import UserError
 from minigpt_tui.command import App
-from minigpt_tui.commands import experiments, runs, setup, training
+from minigpt_tui.commands import experiments, live, runs, setup, training
 from minigpt_tui.terminal import complain
 
 app = App(
@@ -83,6 +83,11 @@ def top(
 app.command()(training.train)
 app.command()(training.tour)
 app.command()(experiments.ablate)
+app.command()(live.attach)
+app.command()(live.prompt)
+app.command()(live.pause)
+app.command()(live.resume)
+app.command()(live.stop)
 app.command()(runs.chat)
 app.command()(runs.generate)
 app.command()(runs.report)
