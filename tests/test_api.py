@@ -33,6 +33,7 @@ def example(tmp_path_factory):
     plan.release()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setattr("minigpt_core.hardware.cpu_count", lambda: 1)  # threads wait for one another on a busy machine
         torch.manual_seed(0)
         names: dict[str, object] = {}
         yield examples_of(minigpt_core, names), names

@@ -124,7 +124,7 @@ def train(
     minigpt-tui train --minutes 5 --ablate no-positions --name blind
     cat *.md | minigpt-tui train --data - --headless
     minigpt-tui train --resume blind --steps 8000
-    minigpt-tui train --config run.toml --seed 2
+    minigpt-tui train --config run.toml --name again
     """
     options = {name: value for name, value in given(locals()).items() if name not in ("context", "config")}
     if config is not None:
