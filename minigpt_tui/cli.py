@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.errors import UserError
 from minigpt_tui.command import App
-from minigpt_tui.commands import experiments, live, runs, setup, training
+from minigpt_tui.commands import experiments, live, results, runs, setup, training
 from minigpt_tui.terminal import complain
 
 app = App(
@@ -97,6 +97,8 @@ app.command()(setup.doctor)
 app.command()(setup.keys)
 runs_app.callback(invoke_without_command=True)(runs.runs)
 runs_app.command()(runs.show)
+runs_app.command()(results.compare)
+runs_app.command()(results.export)
 
 
 if __name__ == "__main__":

@@ -136,14 +136,28 @@ def runs(
     return 0
 
 
-def show(run: RunArgument = None, out: Out = "runs") -> None:
+def show(
+    run: RunArgument = None,
+    toml: Annotated[
+        bool, OUTPUT("Print a file for train --config that makes the same run again.", "--toml", metavar="")
+    ] = False,
+    out: Out = "runs",
+) -> None:
     """Show a run: how it was made, how far it came, how to go on.
 
     [bold]Examples[/bold]
     minigpt-tui runs show
     minigpt-tui runs show my-run
+    minigpt-tui runs show my-run --toml > run.toml
     """
     from minigpt_core.rundir import find_run
+
+    found = find_run(run, Path(out))
+    if toml:
+        from minigpt_tui import run_file
+
+        print(run_file.of_run(found), end="")
+        return
     from minigpt_tui import listing
 
-    listing.print_run(find_run(run, Path(out)))
+    listing.print_run(found)

@@ -29,7 +29,27 @@ from minigpt_tui.commands.options import (
 from minigpt_tui.preferences import Preferences
 
 
+def file_of_options(context: typer.Context, config: str | None) -> str | None:
+    """`--config`: what it names stands behind the options that were given."""
+    if config is not None:
+        from minigpt_tui import run_file
+
+        run_file.use(context, config, train)
+    return config
+
+
 def train(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="A TOML file of these options (n_layers = 2); those given here win.",
+            metavar="FILE",
+            rich_help_panel="Run",
+            is_eager=True,
+            callback=file_of_options,
+        ),
+    ] = None,
     data: Data = None,
     vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
     steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
@@ -108,8 +128,13 @@ def train(
     cat *.md | minigpt-tui train --data - --headless
     minigpt-tui train --resume blind --steps 8000
     minigpt-tui train --detach
+    minigpt-tui train --config run.toml --name again
     """
-    options = given(locals())
+    options = {name: value for name, value in given(locals()).items() if name not in ("context", "config")}
+    if config is not None:
+        from minigpt_tui import run_file
+
+        options = run_file.settled(context, options)
     if detach:
         from minigpt_tui import launch
 
