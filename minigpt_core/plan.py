@@ -60,6 +60,8 @@ class Request(Settings, frozen=True):
 
     data: str | None = None
     preset: str = DEFAULT_PRESET
+    encoding: str | None = None
+    text_field: str | None = None
     ablate: tuple[str, ...] = ()
     vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
     """At least one character and the unknown token."""
@@ -201,7 +203,13 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     architecture = lookup(PRESETS, request.preset, "preset") | request.model | ablated(request.ablate)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
-    text = load_encoded(request.data, request.vocab_size, progress=progress)
+    text = load_encoded(
+        request.data,
+        request.vocab_size,
+        progress=progress,
+        encoding=request.encoding,
+        text_field=request.text_field,
+    )
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
     return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train)

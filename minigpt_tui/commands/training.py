@@ -17,10 +17,12 @@ from minigpt_tui.commands.options import (
     Color,
     Data,
     Device,
+    Encoding,
     LowBandwidth,
     Mouse,
     Name,
     Out,
+    TextField,
     Theme,
     given,
     likes,
@@ -30,6 +32,8 @@ from minigpt_tui.preferences import Preferences
 
 def train(
     data: Data = None,
+    encoding: Encoding = None,
+    text_field: TextField = None,
     vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
     steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
     epochs: Annotated[float | None, LENGTH("Or this many passes through the text.")] = None,
