@@ -75,7 +75,7 @@ def load_corpus(
         encoding: of the files; UTF-8 by default.
         text_field: which field of a line of a .jsonl file is the text; `text` by default.
 
-    A byte order mark is dropped and \r\n becomes \n.
+    A byte order mark is dropped and \\r\\n becomes \\n.
 
     Raises:
         UsageError: no such file, name or encoding.

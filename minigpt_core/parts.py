@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from minigpt_core.text_stream import Piece, Segment, pieces, unreadable
+from minigpt_core.text_stream import Piece, Segment, pieces, unreadable, utf8_unchecked
 
 PART = 2**24
 """Bytes of files in a part; one ends a little later, where the text may be cut."""
@@ -34,6 +34,10 @@ class Part(NamedTuple):
 
     def pieces(self) -> Iterator[Piece]:
         return pieces(self.segments, self.begun)
+
+    def utf8(self) -> Iterator[bytes]:
+        """The bytes of all pieces."""
+        return utf8_unchecked(self.segments, self.begun)
 
 
 def cut(files: Sequence[tuple[Path, int]], last_cut: LastCut) -> list[Part]:

@@ -86,10 +86,10 @@ def _facts(digest: str, n_bytes: int, counts: np.ndarray) -> TextFacts:
 def _digest(parts: Sequence[Part], tell: Tell) -> tuple[str, int]:
     digest, n_bytes = sha256(), 0
     for part in parts:
-        for piece in part.pieces():
-            digest.update(piece.utf8)
-            n_bytes += len(piece.utf8)
-            tell(len(piece.utf8))
+        for data in part.utf8():
+            digest.update(data)
+            n_bytes += len(data)
+            tell(len(data))
     return digest.hexdigest(), n_bytes
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from minigpt_core.errors import UserError
 PIECE = 2**20
 """Bytes read at a time: what is made of them should fit in a processor's cache."""
 BOM = "\ufeff"
+
+T = TypeVar("T")
 
 
 class Segment(NamedTuple):
@@ -37,7 +39,7 @@ NEWLINE = Piece(b"\n", np.frombuffer(b"\n", np.uint8))
 def pieces(segments: Iterable[Segment], begun: bool = False) -> Iterator[Piece]:
     """The text of all segments, in pieces of whole characters: files joined by newlines; empty ones add nothing.
 
-    A byte order mark at the start of a file is dropped and \r\n becomes \n.
+    A byte order mark at the start of a file is dropped and \\r\\n becomes \\n.
 
     Args:
         begun: there is text before these segments.
@@ -45,40 +47,62 @@ def pieces(segments: Iterable[Segment], begun: bool = False) -> Iterator[Piece]:
     Raises:
         UserError: a file cannot be read, or is binary or not UTF-8.
     """
+    return _joined(segments, begun, _pieces_of, NEWLINE)
+
+
+def utf8_unchecked(segments: Iterable[Segment], begun: bool = False) -> Iterator[bytes]:
+    """The bytes of `pieces`, cut anywhere: several times faster, since nothing is decoded or checked."""
+    return _joined(segments, begun, lambda segment: (utf8 for _, _, utf8 in _folded(segment)), b"\n")
+
+
+def _joined(
+    segments: Iterable[Segment], begun: bool, read: Callable[[Segment], Iterator[T]], newline: T
+) -> Iterator[T]:
     for segment in segments:
         begins = segment.start == 0
-        for piece in _pieces_of(segment):
+        for piece in read(segment):
             if begins and begun:
-                yield NEWLINE
+                yield newline
             begins, begun = False, True
             yield piece
 
 
 def _pieces_of(segment: Segment) -> Iterator[Piece]:
-    what = repr(str(segment.path))
+    what, end = repr(str(segment.path)), 0
+    rest = b""  # a character that the last read cut in two
+    for offset, raw, utf8 in _folded(segment):
+        data = rest + utf8
+        try:
+            text, whole = codecs.utf_8_decode(data, "strict", False)
+            if 0 in data:
+                raise ValueError
+        except ValueError:
+            decode(rest + raw, offset - len(rest), what, final=False)  # raises: it counts in bytes of the file
+            raise
+        rest, end = data[whole:], offset + len(raw)
+        if whole:
+            yield Piece(data[:whole], code_points(text, data[:whole]))
+    decode(rest, end - len(rest), what, final=True)
+
+
+def _folded(segment: Segment) -> Iterator[tuple[int, bytes, bytes]]:
+    """A segment without byte order mark, in pieces: where each begins, its bytes, and these with \\n for \\r\\n."""
     try:
         with segment.path.open("rb") as file:
-            file.seek(segment.start)
             left = sys.maxsize if segment.end is None else segment.end - segment.start
-            # `rest` begins at `offset`: a character, or a \r\n, that the last read cut in two.
-            offset, rest = segment.start, b""
-            while True:
-                more = file.read(min(PIECE, left))
+            offset, held = segment.start, b""
+            if offset == 0 and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+                offset, left = len(codecs.BOM_UTF8), left - len(codecs.BOM_UTF8)
+            file.seek(offset)
+            while more := file.read(min(PIECE, left)):
                 left -= len(more)
-                data = rest + more
-                text, whole = decode(data, offset, what, final=not more)
-                if more and text.endswith("\r"):
-                    text, whole = text[:-1], whole - 1
-                utf8, rest = data[:whole], data[whole:]
-                if offset == 0:
-                    text, utf8 = text.removeprefix(BOM), utf8.removeprefix(codecs.BOM_UTF8)
-                if "\r\n" in text:
-                    text, utf8 = text.replace("\r\n", "\n"), utf8.replace(b"\r\n", b"\n")
-                offset += whole
-                if utf8:
-                    yield Piece(utf8, code_points(text, utf8))
-                if not more:
-                    return
+                raw = held + more
+                held = b"\r" if raw.endswith(b"\r") else b""  # a \n may follow
+                if raw := raw.removesuffix(held):
+                    yield offset, raw, raw.replace(b"\r\n", b"\n")
+                offset += len(raw)
+            if held:
+                yield offset, held, held
     except OSError as error:
         raise unreadable(segment.path, error) from None
 
