@@ -108,10 +108,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def make_room(n_bytes: int, what: str, keep: tuple[str, ...] = ()) -> None:
+def make_room(n_bytes: int, what: str, work: str = "") -> None:
     """Remove what was used longest ago, until so many bytes more fit into the budget.
 
-    What this process maps, what another process works on, and `keep`, stays.
+    What this process maps and what another process works on stays. The item `work`, from which this comes, does not
+    count: it will go.
 
     Raises:
         UserError: the budget is too small for this alone.
@@ -123,12 +124,12 @@ def make_room(n_bytes: int, what: str, keep: tuple[str, ...] = ()) -> None:
             f"{BUDGET}={-(-n_bytes * 5 // 4 // 10**9) + 1}GB"
         )
     _remove_stale()
-    found = items()
+    found = [item for item in items() if item.name != work]
     there = sum(item.n_bytes for item in found)
     for item in reversed(found):
         if there + n_bytes <= most:
             return
-        if item.name not in keep and remove(item):
+        if remove(item):
             there -= item.n_bytes
 
 

@@ -21,7 +21,8 @@ from minigpt_core.repeats import repeats
 from minigpt_core.sources import Document, documents, name_and_source
 from minigpt_core.text_facts import TextFacts, facts_of
 from minigpt_core.token_store import Encoded, Progress, encode_documents, known
-from minigpt_core.tokenizer import CharTokenizer, Tokenizer, token_dtype
+from minigpt_core.tokenizer import Tokenizer, token_dtype
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
 
 STDIN = "standard input"
 UNREPEATABLE = (STDIN,)
@@ -106,7 +107,7 @@ class EncodedCorpus:
 
 def load_encoded(
     data: str | None,
-    vocab_size: int | None = None,
+    spec: TokenizerSpec = CHARACTERS,
     *,
     cwd: Path | None = None,
     progress: Progress | None = None,
@@ -126,9 +127,9 @@ def load_encoded(
     found = _find(data, cwd, None, progress)
     said = {name: value for name, value in (("encoding", encoding), ("text_field", text_field)) if value}
     if isinstance(found, Corpus):
-        return _encoded(found, vocab_size, said)
+        return _encoded(found, spec, said)
     once = found.once
-    if not once and (encoded := known(found.documents, how, vocab_size)):
+    if not once and (encoded := known(found.documents, how, spec)):
         return _stored(encoded, found, said)
     limit = 0 if keep else LARGE
     size = sum(document.path.stat().st_size for document in found.documents if document.plain)
@@ -142,15 +143,15 @@ def load_encoded(
                 break
         else:
             corpus = Corpus.from_text(_nonempty(b"".join(head).decode(), found), found.name, found.source)
-            return _encoded(corpus, vocab_size, said)
+            return _encoded(corpus, spec, said)
     stream = chain(head, text) if once and text else None
     return _stored(
-        encode_documents(found.documents, how, vocab_size, progress, source=found.source, stream=stream), found, said
+        encode_documents(found.documents, how, spec, progress, source=found.source, stream=stream), found, said
     )
 
 
-def _encoded(corpus: Corpus, vocab_size: int | None, said: dict[str, Any]) -> EncodedCorpus:
-    tokenizer = CharTokenizer.from_text(corpus.text, vocab_size)
+def _encoded(corpus: Corpus, spec: TokenizerSpec, said: dict[str, Any]) -> EncodedCorpus:
+    tokenizer = fit(spec, lambda: [corpus.text])
     return EncodedCorpus(tokenizer, encode(tokenizer, corpus.text), corpus.identity | said, facts_of(corpus.text))
 
 

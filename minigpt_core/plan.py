@@ -35,6 +35,7 @@ from minigpt_core.sizes import complete_sizes, decide_sizes
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
 from minigpt_core.token_store import Progress
 from minigpt_core.tokenizer import Tokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
@@ -205,7 +206,7 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
         complete_sizes(kind, architecture, request.train, vocab_size=2)
     text = load_encoded(
         request.data,
-        request.vocab_size,
+        TokenizerSpec(vocab_size=request.vocab_size),
         progress=progress,
         encoding=request.encoding,
         text_field=request.text_field,

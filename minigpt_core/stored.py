@@ -17,6 +17,7 @@ from minigpt_core.reading import brief, check_format, decode_json, encode_json, 
 from minigpt_core.rundir import RunDir
 from minigpt_core.token_store import open_entry
 from minigpt_core.tokenizer import Tokenizer, load_tokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec
 
 STORED_TOKENS = 64 * 2**20
 """Bytes of encoded text that a run keeps, so that it can be resumed without its text."""
@@ -165,7 +166,7 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     try:
         text = load_encoded(
             data,
-            tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None,
+            _spec(tokenizer),
             encoding=corpus.get("encoding"),
             text_field=corpus.get("text_field"),
         )
@@ -176,6 +177,13 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     if text.tokenizer.to_dict() != tokenizer.to_dict():
         raise UserError(f"run {run.name!r} kept no copy of its text, and its vocabulary is not that of the text")
     return text.tokens
+
+
+def _spec(tokenizer: Tokenizer) -> TokenizerSpec:
+    """What to ask for to get the same tokenizer from the same text; but for one that was not made from a text."""
+    values = tokenizer.to_dict()
+    sized = values["type"] == "bpe" or values.get("has_unknown")
+    return TokenizerSpec(values["type"], tokenizer.vocab_size if sized else None)
 
 
 def stored_tokens(run: RunDir) -> np.ndarray | None:

@@ -7,17 +7,21 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
-from minigpt_core.atomic import atomic_file
+from minigpt_core.atomic import atomic_file, write_atomic
+from minigpt_core.errors import UserError
 from minigpt_core.parts import Part, Tell, in_parallel
 from minigpt_core.text_facts import changed
 from minigpt_core.text_stream import Piece
-from minigpt_core.tokenizer import CharTokenizer, token_dtype
+from minigpt_core.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, token_dtype
+from minigpt_core.tokenizer_spec import encode_pieces
 
 CRC_BYTES = 4
 """At the end of a part's file: the CRC-32 of all before."""
@@ -49,11 +53,24 @@ class PartFiles:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 return
 
+    def tokenizer(self, make: Callable[[], Tokenizer]) -> Tokenizer:
+        """The one that was made for this text before the process was killed, else a new one.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        path = self.folder / "tokenizer.json"
+        with suppress(OSError, msgspec.DecodeError, UserError):
+            return load_tokenizer(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+        made = make()
+        write_atomic(path, msgspec.json.encode(made.to_dict()))
+        return made
+
     def encode(
         self,
         parts: Sequence[Part],
         sizes: Sequence[tuple[int, int]],
-        tokenizer: CharTokenizer,
+        tokenizer: Tokenizer,
         workers: int,
         say: Callable[[int], None],
     ) -> tuple[list[Path], int]:
@@ -87,7 +104,7 @@ def copy_tokens(paths: Sequence[Path]) -> Iterator[bytes]:
                 yield data
 
 
-def tokens_of(part: Part, size: tuple[int, int], tokenizer: CharTokenizer, tell: Tell) -> Iterator[np.ndarray]:
+def tokens_of(part: Part, size: tuple[int, int], tokenizer: Tokenizer, tell: Tell) -> Iterator[np.ndarray]:
     """The tokens of a part, (n,) at a time, in the smallest type that holds the vocabulary.
 
     Raises:
@@ -107,13 +124,16 @@ def tokens_of(part: Part, size: tuple[int, int], tokenizer: CharTokenizer, tell:
         raise changed()
 
 
-def _ids(pieces: Iterable[Piece], tokenizer: CharTokenizer) -> Iterator[np.ndarray]:
-    table = tokenizer.id_table(token_dtype(tokenizer.vocab_size))
+def _ids(pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    if not isinstance(tokenizer, CharTokenizer):
+        yield from encode_pieces(tokenizer, (piece.utf8.decode() for piece in pieces))
+        return
+    table = tokenizer.id_table(token_dtype(tokenizer.vocab_size))  # several times faster
     for piece in pieces:
         yield np.take(table, piece.codes, mode="clip")
 
 
-def _encode_to(path: Path, part: Part, size: tuple[int, int], tokenizer: CharTokenizer, tell: Tell) -> int:
+def _encode_to(path: Path, part: Part, size: tuple[int, int], tokenizer: Tokenizer, tell: Tell) -> int:
     """Write the tokens of a part, unless they are there; how many they are."""
     itemsize = token_dtype(tokenizer.vocab_size).itemsize
     if _is_whole(path):

@@ -20,15 +20,17 @@ import numpy as np
 from numpy.lib import format as npy
 
 from minigpt_core.atomic import atomic_file, write_atomic
+from minigpt_core.bpe import last_safe_cut
 from minigpt_core.cache import cache_folder, make_room, mapped, touch
 from minigpt_core.documents import Reading
 from minigpt_core.errors import UserError
-from minigpt_core.parts import Part, cut
+from minigpt_core.parts import LastCut, Part, cut
 from minigpt_core.sources import Document
 from minigpt_core.text_facts import TextFacts, changed, scan
 from minigpt_core.token_index import is_settled, known_text, look, remember
 from minigpt_core.token_parts import PartFiles, copy_tokens, tokens_of
-from minigpt_core.tokenizer import CharTokenizer, load_tokenizer, token_dtype
+from minigpt_core.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, token_dtype
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
 from minigpt_core.unpacked import as_plain_files
 
 FORMAT = 2
@@ -36,6 +38,12 @@ FORMAT = 2
 SAMPLES = 64
 SAMPLE_BYTES = 2**16
 """An entry is checked by its size and by so many stretches of it: reading all of it would take as long as encoding."""
+LAST_CUT: dict[str, LastCut] = {"char": len, "byte": len, "bpe": last_safe_cut, "gpt2": last_safe_cut}
+"""Where the text for each kind of tokenizer may be cut, which must be known before the tokenizer is made."""
+SHARES = {"bpe": (0.1, 0.5)}
+"""Where, between 0 and 1, the first pass ends, and where the tokenizer is made; else that takes no time."""
+ROUGHLY = {"bpe": 4, "gpt2": 4}
+"""Characters of a token, where that is not one; before they are counted."""
 MOST_WORKERS = 8
 """Threads that encode; more would wait for each other."""
 
@@ -64,26 +72,26 @@ class Encoded(msgspec.Struct, frozen=True):
         entry: the name of the cache's entry; None where there is none.
     """
 
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     tokens: np.ndarray
     text: TextFacts
     entry: str | None
 
 
-def known(documents: Sequence[Document], how: Reading, vocab_size: int | None) -> Encoded | None:
+def known(documents: Sequence[Document], how: Reading, spec: TokenizerSpec) -> Encoded | None:
     """The text of documents that have not changed since they were last encoded; None if they must be read.
 
     Raises:
         UserError: a document is not there.
     """
     text = known_text(look(documents), how)
-    return _found(entry_name(text.sha256, vocab_size), text) if text else None
+    return _found(entry_name(text.sha256, spec), text) if text else None
 
 
 def encode_documents(
     documents: Sequence[Document],
     how: Reading | None = None,
-    vocab_size: int | None = None,
+    spec: TokenizerSpec = CHARACTERS,
     progress: Progress | None = None,
     *,
     source: str = "",
@@ -110,7 +118,7 @@ def encode_documents(
     size = max(1, sum(file.size for file in before))
     looks = before if settled else [None] * len(before)
     with as_plain_files(documents, looks, how, stream, _summed(size, say)) as files:
-        encoded = _encode_files(files, vocab_size, say, source or documents[0].what, workers)
+        encoded = _encode_files(files, spec, say, source or documents[0].what, workers)
     if stream is None:
         if look(documents) != before:
             if encoded.entry:
@@ -122,8 +130,8 @@ def encode_documents(
     return encoded
 
 
-def entry_name(sha256: str, vocab_size: int | None) -> str:
-    return f"{sha256}-{vocab_size or 'all'}-{FORMAT}"
+def entry_name(sha256: str, spec: TokenizerSpec) -> str:
+    return f"{sha256}-{spec.key}-{FORMAT}"
 
 
 def read_entry(name: str) -> Entry | None:
@@ -134,7 +142,7 @@ def read_entry(name: str) -> Entry | None:
         return None
 
 
-def open_entry(name: str) -> tuple[CharTokenizer, np.ndarray] | None:
+def open_entry(name: str) -> tuple[Tokenizer, np.ndarray] | None:
     """A text's tokenizer and its tokens, (n,) read from the disk as needed; None if the cache lacks or damaged it."""
     folder, entry = cache_folder(), read_entry(name)
     if entry is None:
@@ -145,7 +153,7 @@ def open_entry(name: str) -> tuple[CharTokenizer, np.ndarray] | None:
     except (OSError, ValueError, EOFError, UserError):  # what a damaged file may raise
         return None
     expected = (entry.n_tokens,), token_dtype(tokenizer.vocab_size)
-    if not isinstance(tokenizer, CharTokenizer) or (tokens.shape, tokens.dtype) != expected:
+    if (tokens.shape, tokens.dtype) != expected:
         return None
     if _crc32(tokens) != entry.crc32:
         return None
@@ -162,29 +170,39 @@ def _found(name: str, text: TextFacts) -> Encoded | None:
 # --- encoding ---
 
 
-def _encode_files(files: Sequence[Path], vocab_size: int | None, say: Progress, source: str, workers: int) -> Encoded:
+def _encode_files(files: Sequence[Path], spec: TokenizerSpec, say: Progress, source: str, workers: int) -> Encoded:
     """The text of plain files, as tokens."""
     sizes = [(path, path.stat().st_size) for path in files]
     size = max(1, sum(n_bytes for _, n_bytes in sizes))
-    parts = cut(sizes, len)  # characters may be cut apart anywhere
-    text, counts, scanned = scan(parts, workers, _summed(4 * size, say))
+    parts = cut(sizes, LAST_CUT[spec.kind])
+    scan_ends, fit_ends = SHARES.get(spec.kind, (0.5, 0.5))
+    text, counts, scanned = scan(parts, workers, _summed(2 * size, lambda done: say(done * scan_ends)))
     if not text.n_bytes:
         raise UserError(f"{source} is empty; give a text to learn from")
-    name = entry_name(text.sha256, vocab_size)
+    name = entry_name(text.sha256, spec)
     if found := _found(name, text):
         return found
     work = PartFiles(cache_folder() / f"{name}.work")
-    tell = _summed(2 * size, lambda done: say(0.5 + done))
+    tell = _summed(size, lambda done: say(fit_ends + done * (1 - fit_ends)))
+
+    def tokenizer_of_text() -> Tokenizer:
+        if spec.kind == "char":
+            return CharTokenizer.from_counts(counts, spec.vocab_size)
+        share = (fit_ends - scan_ends) / text.n_characters
+        return fit(spec, lambda: _texts(parts), lambda read: say(min(fit_ends, scan_ends + read * share)))
+
     try:
         with work.locked():
             if found := _found(name, text):  # another process made it meanwhile
                 return found
-            tokenizer = CharTokenizer.from_counts(counts, vocab_size)
-            make_room(int(counts.sum()) * token_dtype(tokenizer.vocab_size).itemsize, source)
+            tokenizer = work.tokenizer(tokenizer_of_text)
+            itemsize = token_dtype(tokenizer.vocab_size).itemsize
+            make_room(text.n_characters * itemsize // ROUGHLY.get(spec.kind, 1), source, work.folder.name)
             paths, n_tokens = work.encode(parts, scanned, tokenizer, workers, tell)
+            make_room(n_tokens * itemsize, source, work.folder.name)
             _write(name, Entry(tokenizer.to_dict(), n_tokens, 0, source, text), tokenizer, paths)
     except OSError:  # unwritable, or full
-        tokenizer = CharTokenizer.from_counts(counts, vocab_size)
+        tokenizer = tokenizer_of_text()
         return Encoded(tokenizer, _in_memory(parts, scanned, tokenizer), text, None)
     found = _found(name, text)
     if found is None:
@@ -192,7 +210,11 @@ def _encode_files(files: Sequence[Path], vocab_size: int | None, say: Progress, 
     return found
 
 
-def _write(name: str, entry: Entry, tokenizer: CharTokenizer, paths: Sequence[Path]) -> None:
+def _texts(parts: Sequence[Part]) -> Iterator[str]:
+    return (piece.utf8.decode() for part in parts for piece in part.pieces())
+
+
+def _write(name: str, entry: Entry, tokenizer: Tokenizer, paths: Sequence[Path]) -> None:
     folder, path = cache_folder(), cache_folder() / f"{name}.npy"
     (folder / f"{name}.json").unlink(missing_ok=True)
     with atomic_file(path) as file:
@@ -204,7 +226,7 @@ def _write(name: str, entry: Entry, tokenizer: CharTokenizer, paths: Sequence[Pa
     write_atomic(folder / f"{name}.json", msgspec.json.encode(msgspec.structs.replace(entry, crc32=crc32)))
 
 
-def _in_memory(parts: Sequence[Part], sizes: Sequence[tuple[int, int]], tokenizer: CharTokenizer) -> np.ndarray:
+def _in_memory(parts: Sequence[Part], sizes: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> np.ndarray:
     chunks = (tokens_of(part, size, tokenizer, lambda _: None) for part, size in zip(parts, sizes, strict=True))
     return np.concatenate([ids for part in chunks for ids in part])
 

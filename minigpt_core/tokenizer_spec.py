@@ -88,6 +88,10 @@ class TokenizerSpec:
         return self.vocab_size or BPE_VOCABULARY
 
 
+CHARACTERS = TokenizerSpec()
+"""What is made unless something else is asked for."""
+
+
 def fit(
     spec: TokenizerSpec, pieces: Callable[[], Iterable[str]], progress: Callable[[int], None] | None = None
 ) -> Tokenizer:

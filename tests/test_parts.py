@@ -21,6 +21,7 @@ from minigpt_core.sources import Document
 from minigpt_core.token_parts import PartFiles
 from minigpt_core.token_store import encode_documents
 from minigpt_core.tokenizer import CharTokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec, fit
 
 TEXT = "naïve\r\n世界 \U0001f600\rplain ASCII, and more of it\r\n" * 300
 CRLF_LINES = st.lists(st.sampled_from(["\r", "\n", "\r\n", "a", "ß", "世", "\U0001f600", " ", "word"]), max_size=60)
@@ -108,6 +109,18 @@ def test_any_number_of_workers_makes_the_same_entry(cache, document):
         for path in cache.iterdir():
             path.unlink()
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("spec", [TokenizerSpec("byte"), TokenizerSpec("bpe", 300), TokenizerSpec("char", 9)])
+@pytest.mark.parametrize("part", [37, 500, 10**6])
+def test_every_tokenizer_reads_parts_as_the_whole(cache, document, monkeypatch, spec, part):
+    monkeypatch.setattr(parts, "PART", part)
+    encoded = encode_documents([document], spec=spec)
+    whole = TEXT.replace("\r\n", "\n")
+    tokenizer = fit(spec, lambda: [whole])
+    assert encoded.tokenizer == tokenizer
+    assert np.array_equal(encoded.tokens, tokenizer.encode(whole))
+    assert spec.key in encoded.entry
 
 
 def test_of_several_errors_the_first_in_the_text_is_told(cache, tmp_path):

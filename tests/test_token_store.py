@@ -16,6 +16,7 @@ from minigpt_core.sources import Document
 from minigpt_core.stored import read_config
 from minigpt_core.token_store import encode_documents, open_entry
 from minigpt_core.tokenizer import CharTokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec
 from tests.conftest import TINY
 
 TEXT = "\ufeffnaïve\r\n世界 \U0001f600\rplain ASCII, and more of it\r\n" * 40
@@ -53,7 +54,7 @@ def test_in_pieces_as_a_whole(file, monkeypatch, piece, vocab_size):
     monkeypatch.setattr(text_stream, "PIECE", piece)
     whole = load_corpus(str(file))
     tokenizer = CharTokenizer.from_text(whole.text, vocab_size)
-    encoded = load_encoded(str(file), vocab_size)
+    encoded = load_encoded(str(file), TokenizerSpec(vocab_size=vocab_size))
     assert encoded.tokenizer == tokenizer
     assert np.array_equal(encoded.tokens, tokenizer.encode(whole.text))
     assert isinstance(encoded.tokens, np.memmap)

@@ -12,7 +12,8 @@ Source = Annotated[
     str | None,
     typer.Argument(metavar="TEXT", help="What --data of train takes: a file, a folder, a pattern, - or a name."),
 ]
-VocabSize = Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")]
+TokenizerOption = Annotated[str, TEXT("char, byte, bpe, gpt2 or the folder of a GPT-2 vocabulary.")]
+VocabSize = Annotated[int | None, TEXT("Tokens; with char the N-1 most frequent characters.", metavar="N")]
 Json = Annotated[bool, OUTPUT("Print it as JSON.", "--json", metavar="")]
 
 
@@ -45,6 +46,7 @@ def prepare(
     text: Source = None,
     encoding: Encoding = None,
     text_field: TextField = None,
+    tokenizer: TokenizerOption = "char",
     vocab_size: VocabSize = None,
     json: Json = False,
 ) -> None:
@@ -53,16 +55,17 @@ def prepare(
     Interrupted, the next call goes on from there.
 
     [bold]Examples[/bold]
-    minigpt-tui data prepare enwik8
+    minigpt-tui data prepare enwik8 --tokenizer bpe --vocab-size 8192
     minigpt-tui data prepare wiki.jsonl.gz --text-field body
     """
-    _describe(text, encoding, text_field, vocab_size, json, keep=True)
+    _describe(text, encoding, text_field, tokenizer, vocab_size, json, keep=True)
 
 
 def show(
     text: Source = None,
     encoding: Encoding = None,
     text_field: TextField = None,
+    tokenizer: TokenizerOption = "char",
     vocab_size: VocabSize = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +76,7 @@ def show(
     minigpt-tui data show book.txt --encoding latin-1
     minigpt-tui data show shakespeare --json
     """
-    _describe(text, encoding, text_field, vocab_size, json, keep=False)
+    _describe(text, encoding, text_field, tokenizer, vocab_size, json, keep=False)
 
 
 def remove(
@@ -102,15 +105,29 @@ def remove(
 
 
 def _describe(
-    text: str | None, encoding: str | None, text_field: str | None, vocab_size: int | None, json: bool, keep: bool
+    text: str | None,
+    encoding: str | None,
+    text_field: str | None,
+    tokenizer: str,
+    vocab_size: int | None,
+    json: bool,
+    keep: bool,
 ) -> None:
     from minigpt_core.corpus import load_encoded
     from minigpt_core.text_report import describe
+    from minigpt_core.tokenizer_spec import TokenizerSpec
     from minigpt_tui.encoding import EncodingProgress
     from minigpt_tui.text_listing import print_text
 
     with EncodingProgress() as progress:
-        found = load_encoded(text, vocab_size, progress=progress, encoding=encoding, text_field=text_field, keep=keep)
+        found = load_encoded(
+            text,
+            TokenizerSpec.parse(tokenizer, vocab_size),
+            progress=progress,
+            encoding=encoding,
+            text_field=text_field,
+            keep=keep,
+        )
     _print(describe(found), json, print_text)
 
 
