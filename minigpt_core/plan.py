@@ -35,6 +35,7 @@ from minigpt_core.sizes import complete_sizes, decide_sizes
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
 from minigpt_core.token_store import Progress
 from minigpt_core.tokenizer import Tokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
@@ -60,6 +61,8 @@ class Request(Settings, frozen=True):
 
     data: str | None = None
     preset: str = DEFAULT_PRESET
+    encoding: str | None = None
+    text_field: str | None = None
     ablate: tuple[str, ...] = ()
     vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
     """At least one character and the unknown token."""
@@ -205,7 +208,13 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     architecture = lookup(PRESETS, request.preset, "preset") | request.model | ablated(request.ablate)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
-    text = load_encoded(request.data, request.vocab_size, progress=progress)
+    text = load_encoded(
+        request.data,
+        TokenizerSpec(vocab_size=request.vocab_size),
+        progress=progress,
+        encoding=request.encoding,
+        text_field=request.text_field,
+    )
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
     return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train)

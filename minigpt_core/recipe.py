@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minigpt_core.config import ABLATIONS, DEFAULT_STEPS, PRESETS, RECIPES, TrainConfig, option
-from minigpt_core.corpus import BUILT_IN
+from minigpt_core.corpus import as_data
 from minigpt_core.status import Event
 
 SIZES = ("n_layers", "num_heads", "embed_dim", "ff_mult", "seq_len", "dropout")
@@ -59,7 +59,9 @@ def recipe(
         steps: how long a run of so many `minutes` became.
     """
     remarks: list[str] = []
-    options: dict[str, Any] = {"data": _data(config.get("corpus", {}), remarks)}
+    corpus = config.get("corpus", {})
+    options: dict[str, Any] = {"data": _data(corpus, remarks)}
+    options |= {name: corpus[name] for name in ("encoding", "text_field") if corpus.get(name)}
     if tokenizer.get("has_unknown"):
         options["vocab_size"] = model["vocab_size"]
     # The preset of which the least was changed.
@@ -129,4 +131,4 @@ def _data(corpus: Mapping[str, Any], remarks: list[str]) -> str:
     if source == "standard input":
         remarks.append("The text came from standard input: give it the same way.")
         return "-"
-    return corpus.get("name", "") if source.split(" (")[0] in BUILT_IN else source
+    return as_data(corpus)

@@ -7,7 +7,7 @@ text that arrives token by token goes through a `Decoder`, which holds back what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, Self
@@ -21,7 +21,7 @@ UNKNOWN_CHAR = "\N{REPLACEMENT CHARACTER}"
 """How an unknown token is shown, and what stands for bytes that form no character."""
 
 CHUNK = 1 << 20
-"""Characters converted at a time: the UTF-32 copy of a long text stays small."""
+"""Characters converted or encoded at a time: what is made of a long text on the way stays small."""
 
 TokenIds = Sequence[int] | np.ndarray
 
@@ -70,6 +70,10 @@ class Tokenizer(Protocol):
     def unknown(self, text: str) -> tuple[str, ...]:
         """The characters of `text` outside the vocabulary, each once, in order of appearance."""
 
+    def last_safe_cut(self, text: str) -> int:
+        """The last place, 1 ... len(text), at which `text` may be cut so that the tokens of both parts, joined, are
+        those of the whole, whatever comes before and after `text`; 0 where none is known. For `cut_safely`."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `type` names the kind of tokenizer."""
 
@@ -117,7 +121,7 @@ class CharTokenizer:
         """
         if not text:
             raise UsageError("the text is empty; a character vocabulary needs at least one character")
-        return cls.from_counts(_count_codes(text), vocab_size)
+        return cls.from_counts(count_codes([text]), vocab_size)
 
     @classmethod
     def from_counts(cls, counts: np.ndarray, vocab_size: int | None = None) -> CharTokenizer:
@@ -147,7 +151,7 @@ class CharTokenizer:
         return ids
 
     def decode(self, ids: TokenIds) -> str:
-        return _to_text(self._codes[self._checked(ids)])
+        return _to_text(self._codes[checked_ids(ids, self.vocab_size)])
 
     def decoder(self) -> Decoder:
         return _WholeCharacters(self)
@@ -157,6 +161,9 @@ class CharTokenizer:
 
     def unknown(self, text: str) -> tuple[str, ...]:
         return tuple(c for c in dict.fromkeys(text) if c not in self._ids)
+
+    def last_safe_cut(self, text: str) -> int:
+        return len(text)
 
     def to_dict(self) -> dict[str, Any]:
         return {"type": "char", "characters": self.characters, "has_unknown": self.has_unknown}
@@ -191,13 +198,6 @@ class CharTokenizer:
         """(n,) the id of each code point, for a text of known characters; the last entry stands for all beyond."""
         return self._id_of_code.astype(dtype)
 
-    def _checked(self, ids: TokenIds) -> np.ndarray:
-        array = np.asarray(ids, np.int64)
-        outside = array[(array < 0) | (array >= self.vocab_size)]
-        if len(outside):
-            raise UsageError(f"token id {outside[0]} is outside the vocabulary of {self.vocab_size} tokens")
-        return array
-
 
 @dataclass(frozen=True)
 class _WholeCharacters:
@@ -212,8 +212,45 @@ class _WholeCharacters:
         return ""
 
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {"char": CharTokenizer}
-"""Every kind of tokenizer, by the `type` in its dict."""
+def checked_ids(ids: TokenIds, vocab_size: int) -> np.ndarray:
+    """`ids` as (n,) int64.
+
+    Raises:
+        UsageError: one of them is outside the vocabulary.
+    """
+    array = np.asarray(ids, np.int64)
+    outside = array[(array < 0) | (array >= vocab_size)]
+    if len(outside):
+        raise UsageError(f"token id {outside[0]} is outside the vocabulary of {vocab_size} tokens")
+    return array
+
+
+def cut_safely(last_safe_cut: Callable[[str], int], pieces: Iterable[str]) -> Iterator[str]:
+    """The same text in other pieces, each to be encoded for itself: the tokens depend on the text alone.
+
+    `CHUNK` characters in a row without a safe place to cut are cut after so many, and so is every next such run: this
+    too depends on the text alone, as long as the first piece begins at the start of the text or at a safe cut.
+
+    Args:
+        last_safe_cut: that of a `Tokenizer`.
+    """
+    held: list[str] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length <= CHUNK:
+            continue
+        text, start = "".join(held), 0
+        while length - start > CHUNK:
+            # One character more than may be taken: whether a place is safe depends on what follows it.
+            window = text[start : start + CHUNK + 1]
+            size = min(last_safe_cut(window), CHUNK) or CHUNK
+            yield window[:size]
+            start += size
+        held, length = [text[start:]], length - start
+    if length:
+        yield "".join(held)
 
 
 def load_tokenizer(values: Mapping[str, Any]) -> Tokenizer:
@@ -222,7 +259,11 @@ def load_tokenizer(values: Mapping[str, Any]) -> Tokenizer:
     Raises:
         UsageError: an unknown kind, or values that do not fit it.
     """
-    return lookup(TOKENIZERS, str(values.get("type")), "tokenizer type").from_dict(values)
+    from minigpt_core.bpe import BPETokenizer  # both are made of what stands above
+    from minigpt_core.byte_level import ByteTokenizer
+
+    kinds: dict[str, type[Tokenizer]] = {"char": CharTokenizer, "byte": ByteTokenizer, "bpe": BPETokenizer}
+    return lookup(kinds, str(values.get("type")), "tokenizer type").from_dict(values)
 
 
 def _code_chunks(text: str) -> Iterator[np.ndarray]:
@@ -234,10 +275,10 @@ def _code_chunks(text: str) -> Iterator[np.ndarray]:
         yield np.frombuffer(text[start : start + CHUNK].encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 
 
-def _count_codes(text: str) -> np.ndarray:
-    """How often each code point occurs in `text`."""
+def count_codes(pieces: Iterable[str]) -> np.ndarray:
+    """(0x110000,) int64: how often each code point occurs in a text."""
     counts = np.zeros(0x110000, np.int64)
-    for codes in _code_chunks(text):
+    for codes in (codes for piece in pieces for codes in _code_chunks(piece)):
         chunk = np.bincount(codes)
         counts[: len(chunk)] += chunk
     return counts
