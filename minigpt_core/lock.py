@@ -55,9 +55,10 @@ class RunLock:
             self._own = Holder(socket.gethostname(), os.getpid(), time.time())
             self._write()
         except BlockingIOError:
-            who, name = holder(run) or "another process", run.name
+            who, name = holder(run) or "another process", shlex.quote(run.name)
             raise UserError(
-                f"run {name!r} is being trained already ({who}); watch it with: minigpt-tui attach {shlex.quote(name)}"
+                f"run {run.name!r} is being trained already ({who}); "
+                f"watch it with: minigpt-tui attach {name}, or end it with: minigpt-tui stop {name}"
             ) from None
         except OSError as error:
             raise UserError(f"cannot write {str(run.control)!r}: {error.strerror}") from None

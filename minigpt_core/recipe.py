@@ -131,4 +131,4 @@ def _data(corpus: Mapping[str, Any], remarks: list[str]) -> str:
     if source == "standard input":
         remarks.append("The text came from standard input: give it the same way.")
         return "-"
-    return as_data(corpus)
+    return as_data(dict(corpus))

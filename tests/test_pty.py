@@ -191,7 +191,8 @@ def test_a_second_trainer_is_refused_in_one_line(training):
     training.wait((training.folder / "runs/run/model_checkpoint.pt").exists)
     with app(training.folder, "train", "--resume", "run") as second:
         assert second.wait_exit() == 1
-    assert re.fullmatch(rb"minigpt-tui: run 'run' is being .* \(.*\); watch it with: minigpt-tui attach run\r\n", second.bytes)
+    refused = rb"minigpt-tui: run 'run' is being trained already \(.*\); watch it with: minigpt-tui attach run, .*\r\n"
+    assert re.fullmatch(refused, second.bytes)
 
 
 def test_a_storm_of_resizes_ends_in_a_correct_screen(training):
