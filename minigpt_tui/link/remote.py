@@ -311,7 +311,7 @@ class ForwardedSession(Live):
 
     def status(self) -> Status:
         status = self.live_status()
-        last = self.series("smoothed", max(0, status.step - LAST_STEPS), buckets=2 * LAST_STEPS).mean  # room for every step
+        last = self.series("smoothed", max(0, status.step - LAST_STEPS), buckets=2 * LAST_STEPS).mean  # none is merged
         return msgspec.structs.replace(status, smoothed_loss=float(last[-1]) if len(last) else None)
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
