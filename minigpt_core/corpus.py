@@ -22,7 +22,8 @@ from minigpt_core.errors import UsageError, UserError
 from minigpt_core.repeats import repeats
 from minigpt_core.text_stream import decode
 from minigpt_core.token_store import Progress, encode_files
-from minigpt_core.tokenizer import CharTokenizer, Tokenizer, token_dtype
+from minigpt_core.tokenizer import Tokenizer, token_dtype
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
 
 UNREPEATABLE = ("standard input",)
 """Sources that cannot be read a second time."""
@@ -97,13 +98,17 @@ class EncodedCorpus:
         identity: that of the `Corpus`; and `cache`, the name of the entry in the cache, if it is there.
     """
 
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     tokens: np.ndarray
     identity: dict[str, Any]
 
 
 def load_encoded(
-    data: str | None, vocab_size: int | None = None, *, cwd: Path | None = None, progress: Progress | None = None
+    data: str | None,
+    spec: TokenizerSpec = CHARACTERS,
+    *,
+    cwd: Path | None = None,
+    progress: Progress | None = None,
 ) -> EncodedCorpus:
     """What `load_corpus` finds, encoded by a tokenizer made for it; a large text is never in memory as a whole.
 
@@ -116,14 +121,14 @@ def load_encoded(
     if data and data != "-" and data not in BUILT_IN:
         path = cwd / os.path.expanduser(data)
         files = _text_files(path) if _is_folder(path, data) else [path]
-        if _size(files) >= LARGE:
-            encoded = encode_files(files, vocab_size, progress)
+        if _size(files) >= LARGE and spec.kind == "char":
+            encoded = encode_files(files, spec.vocab_size, progress)
             name, source = _identity(path)
             identity = {"name": _slug(name), "source": source} | msgspec.to_builtins(encoded.text)
             identity |= {"cache": encoded.entry} if encoded.entry else {}
             return EncodedCorpus(encoded.tokenizer, encoded.tokens, identity)
     corpus = load_corpus(data, cwd=cwd)
-    tokenizer = CharTokenizer.from_text(corpus.text, vocab_size)
+    tokenizer = fit(spec, lambda: [corpus.text])
     return EncodedCorpus(tokenizer, encode(tokenizer, corpus.text), corpus.identity)
 
 

@@ -26,8 +26,11 @@ def again(run: Run, config: dict[str, Any]) -> tuple[list[str], list[str]]:
     model, train, devices = run.model.config.to_dict(), run.config.to_dict(), config.get("devices", {})
     remarks: list[str] = []
     options = [("data", _data(config.get("corpus", {}), remarks))]
-    if run.tokenizer.to_dict().get("has_unknown"):
-        options.append(("vocab_size", model["vocab_size"]))
+    spec = config.get("tokenizer") or {}
+    if spec.get("kind", "char") != "char":
+        options.append(("tokenizer", spec.get("path", spec["kind"])))
+    if run.tokenizer.to_dict().get("has_unknown") or spec.get("kind") == "bpe":
+        options.append(("vocab_size", spec.get("vocab_size", model["vocab_size"])))
     # The preset of which the least was changed.
     preset, switches = min(
         (

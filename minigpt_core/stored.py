@@ -16,7 +16,8 @@ from minigpt_core.errors import UserError
 from minigpt_core.reading import brief, check_format, decode_json, encode_json, read_bytes
 from minigpt_core.rundir import RunDir
 from minigpt_core.token_store import open_entry
-from minigpt_core.tokenizer import Tokenizer, load_tokenizer
+from minigpt_core.tokenizer import Tokenizer, excerpt, load_tokenizer
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec
 
 STORED_TOKENS = 64 * 2**20
 """Bytes of encoded text that a run keeps, so that it can be resumed without its text."""
@@ -66,6 +67,10 @@ class Recorded(msgspec.Struct, forbid_unknown_fields=True):
     created: float = 0.0
     command: list[str] = []
     versions: dict[str, str] = {}
+    tokenizer: TokenizerSpec = CHARACTERS
+    """What was asked for; absent before there was a choice."""
+    tokens_per_byte: Annotated[float, Meta(gt=0, le=10)] | None = None
+    """Of the validation split: makes bits a byte of a loss."""
     decided: dict[str, Annotated[int, Meta(ge=0, le=10**12)]] = {}
 
 
@@ -161,7 +166,7 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
         # Standard input, a pipe or a device would be waited for.
         raise UserError(f"run {run.name!r} kept no copy of its text, and {str(source)!r} cannot be read again")
     try:
-        text = load_encoded(corpus["source"], tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
+        text = load_encoded(corpus["source"], _spec(run, tokenizer))
     except UserError as error:
         raise UserError(f"run {run.name!r} kept no copy of its text, and {error}") from None
     if text.identity["sha256"] != corpus["sha256"]:
@@ -169,6 +174,13 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     if text.tokenizer.to_dict() != tokenizer.to_dict():
         raise UserError(f"run {run.name!r} kept no copy of its text, and its vocabulary is not that of the text")
     return text.tokens
+
+
+def _spec(run: RunDir, tokenizer: Tokenizer) -> TokenizerSpec:
+    """What makes a run's tokenizer again; old runs say nothing and have characters."""
+    if asked := read_config(run).get("tokenizer"):
+        return TokenizerSpec(**asked)
+    return TokenizerSpec("char", tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
 
 
 def stored_tokens(run: RunDir) -> np.ndarray | None:
@@ -203,4 +215,4 @@ def validation_text(run: RunDir, length: int) -> str | None:
     if tokens is None:
         return None
     _, val = split(tokens, 1)
-    return read_tokenizer(run).decode(val[:length])
+    return excerpt(read_tokenizer(run), val[:length])

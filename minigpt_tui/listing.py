@@ -43,7 +43,7 @@ def print_runs(parent: Path) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")
-    for heading in ("state", "step", "train", "val", "best", "time", "changed"):
+    for heading in ("state", "step", "train", "val", "best", "bits/byte", "time", "changed"):
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     for run in runs:
         last = run.last
@@ -54,6 +54,7 @@ def print_runs(parent: Path) -> None:
             number(last.train_loss) if last else UNKNOWN,
             number(run.val_loss),
             number(run.best_val_loss),
+            number(run.bits_per_byte),
             duration(last.time) if last else UNKNOWN,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
         )
@@ -75,6 +76,7 @@ def print_run(run: RunDir) -> None:
     add("run", run.path)
     add("state", summary.state)
     add("text", f"{config['corpus']['source']} ({short(config['corpus']['n_bytes'])} bytes)")
+    add("tokenizer", f"{summary.settings.get('tokenizer', 'char')}, {config['model']['vocab_size']:,} tokens")
     add("model", settings(config["model"]))
     add("training", settings(config["train"]))
     for name, reason in config["devices"]["reasons"].items():
@@ -83,6 +85,8 @@ def print_run(run: RunDir) -> None:
         add("step", f"{last.step:,} (epoch {last.epoch:.2f}, {short(last.tokens)} tokens, {duration(last.time)})")
         losses = {"train": last.train_loss, "validation": summary.val_loss, "best": summary.best_val_loss}
         add("loss", ", ".join(f"{name} {number(loss)}" for name, loss in losses.items()))
+        if summary.bits_per_byte is not None:
+            add("bits/byte", f"{number(summary.bits_per_byte)} at best ({summary.tokens_per_byte:.4f} tokens a byte)")
     for event in read_events(run):
         if event.kind == "done":
             add("end", event.message)

@@ -42,8 +42,11 @@ def legend(mono: bool) -> Text:
 
 def read_out(choice: Choice, columns: int) -> Text:
     """`'e' p=.83 · 'a' .08 · ␣ .03`: the token and what it was drawn from, as much as fits."""
-    drawn = token_label(choice.text) if choice.text else token_label("")
-    parts: list[Part] = [(label(choice.text), BRIGHT_STYLE), (f" p={probability(choice.p)}", MUTED_STYLE)]
+    drawn = token_label(choice.label or choice.text)
+    parts: list[Part] = [
+        (label(choice.label or choice.text), BRIGHT_STYLE),
+        (f" p={probability(choice.p)}", MUTED_STYLE),
+    ]
     for text, p in choice.alternatives:
         if token_label(text) == drawn:
             continue
