@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
-import os
 import re
-import stat
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-import msgspec
 import numpy as np
 
+from minigpt_core.documents import joined, reading, standard_input
+from minigpt_core.downloads import DOWNLOADS, download
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.repeats import repeats
-from minigpt_core.text_stream import decode
-from minigpt_core.token_store import Progress, encode_files
+from minigpt_core.sources import Document, documents, name_and_source
+from minigpt_core.text_facts import TextFacts, facts_of
+from minigpt_core.token_store import Encoded, Progress, encode_documents, known
 from minigpt_core.tokenizer import Tokenizer, token_dtype
 from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
 
-UNREPEATABLE = ("standard input",)
+STDIN = "standard input"
+UNREPEATABLE = (STDIN,)
 """Sources that cannot be read a second time."""
-TEXT_SUFFIXES = (".txt", ".md")
-"""The files that a folder contributes."""
 LARGE = 16 * 2**20
 """Bytes from which on a text is encoded piece by piece and kept in the cache; below, encoding takes no time."""
 
@@ -55,38 +53,40 @@ class Corpus:
     @classmethod
     def from_text(cls, text: str, name: str, source: str) -> Corpus:
         data = text.encode()
-        return cls(_slug(name), source, text, hashlib.sha256(data).hexdigest(), len(data))
+        return cls(slug(name), source, text, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def load_corpus(data: str | None, *, stdin: BinaryIO | None = None, cwd: Path | None = None) -> Corpus:
+def load_corpus(
+    data: str | None,
+    *,
+    stdin: BinaryIO | None = None,
+    cwd: Path | None = None,
+    encoding: str | None = None,
+    text_field: str | None = None,
+) -> Corpus:
     """Find and read the text that `--data` asks for.
 
     Args:
-        data: the name of a built-in corpus (which wins over a file of that name: write `./pydocs` for the file), the
-            path of a UTF-8 file or of a folder (every .txt and .md file below it, sorted by path, joined by newlines),
-            `-` for standard input, or None: `input.txt` in `cwd` if there is one, else the corpus `pydocs`.
+        data: the name of a text (which wins over a file of that name: write `./pydocs` for the file), the path of a
+            file or of a folder (every .txt, .md and .jsonl file below it, packed by gzip or not, sorted by path), a
+            pattern (`docs/**/*.md`), `-` for standard input, or None: `input.txt` in `cwd` if there is one, else the
+            text `pydocs`. Several files, and several lines of JSON, are joined by newlines.
         stdin: what `-` reads, to its end; the process's own standard input by default.
         cwd: what relative paths start from; the working directory by default.
+        encoding: of the files; UTF-8 by default.
+        text_field: which field of a line of a .jsonl file is the text; `text` by default.
 
     A byte order mark is dropped and \\r\\n becomes \\n.
 
     Raises:
-        UsageError: no such file or corpus.
-        UserError: it cannot be read, or is empty, binary or not UTF-8.
+        UsageError: no such file, name or encoding.
+        UserError: it cannot be read or fetched, is damaged, empty, binary or not of that encoding.
     """
-    cwd = cwd or Path.cwd()
-    if data is None:
-        data = "input.txt" if (cwd / "input.txt").is_file() else "pydocs"
-    if data == "-":
-        what = "standard input"
-        return Corpus.from_text(_nonempty(_decode(_read_stdin(stdin), what), what), "stdin", what)
-    if data in BUILT_IN:
-        return BUILT_IN[data]()
-    if not data:
-        raise UsageError(f"the name of the text is empty; give a file, a folder, - or one of: {', '.join(BUILT_IN)}")
-    path = cwd / os.path.expanduser(data)
-    text = _read_folder(path) if _is_folder(path, data) else _nonempty(_read_file(path), repr(str(path)))
-    return Corpus.from_text(text, *_identity(path))
+    found = _find(data, cwd, stdin)
+    if isinstance(found, Corpus):
+        return found
+    text = b"".join(joined(found.documents, reading(encoding, text_field))).decode()
+    return Corpus.from_text(_nonempty(text, found), found.name, found.source)
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,14 @@ class EncodedCorpus:
 
     Attributes:
         tokens: (n,) in memory, or mapped from the cache.
-        identity: that of the `Corpus`; and `cache`, the name of the entry in the cache, if it is there.
+        identity: that of the `Corpus`; `cache`, the name of the entry in the cache, if it is there; and how it was
+            read, where that is not the usual way.
     """
 
     tokenizer: Tokenizer
     tokens: np.ndarray
     identity: dict[str, Any]
+    facts: TextFacts
 
 
 def load_encoded(
@@ -109,27 +111,63 @@ def load_encoded(
     *,
     cwd: Path | None = None,
     progress: Progress | None = None,
+    encoding: str | None = None,
+    text_field: str | None = None,
+    keep: bool = False,
 ) -> EncodedCorpus:
     """What `load_corpus` finds, encoded by a tokenizer made for it; a large text is never in memory as a whole.
+
+    Args:
+        keep: encode a short text as a long one, so that it is in the cache as well.
 
     Raises:
         UsageError, UserError: as `load_corpus`.
     """
-    cwd = cwd or Path.cwd()
-    if data is None and (cwd / "input.txt").is_file():
-        data = "input.txt"
-    if data and data != "-" and data not in BUILT_IN:
-        path = cwd / os.path.expanduser(data)
-        files = _text_files(path) if _is_folder(path, data) else [path]
-        if _size(files) >= LARGE and spec.kind == "char":
-            encoded = encode_files(files, spec.vocab_size, progress)
-            name, source = _identity(path)
-            identity = {"name": _slug(name), "source": source} | msgspec.to_builtins(encoded.text)
-            identity |= {"cache": encoded.entry} if encoded.entry else {}
-            return EncodedCorpus(encoded.tokenizer, encoded.tokens, identity)
-    corpus = load_corpus(data, cwd=cwd)
+    how = reading(encoding, text_field)
+    found = _find(data, cwd, None, progress)
+    said = {name: value for name, value in (("encoding", encoding), ("text_field", text_field)) if value}
+    if isinstance(found, Corpus):
+        return _encoded(found, spec, said)
+    once = found.once
+    if not once and (encoded := known(found.documents, how, spec)):
+        return _stored(encoded, found, said)
+    limit = 0 if keep else LARGE
+    size = sum(document.path.stat().st_size for document in found.documents if document.plain)
+    text = joined(found.documents, how) if once or size < limit else None
+    head: list[bytes] = []
+    if text is not None:
+        left = limit
+        for piece in text:
+            head.append(piece)
+            if (left := left - len(piece)) <= 0:
+                break
+        else:
+            corpus = Corpus.from_text(_nonempty(b"".join(head).decode(), found), found.name, found.source)
+            return _encoded(corpus, spec, said)
+    stream = chain(head, text) if once and text else None
+    return _stored(
+        encode_documents(found.documents, how, spec, progress, source=found.source, stream=stream), found, said
+    )
+
+
+def _encoded(corpus: Corpus, spec: TokenizerSpec, said: dict[str, Any]) -> EncodedCorpus:
     tokenizer = fit(spec, lambda: [corpus.text])
-    return EncodedCorpus(tokenizer, encode(tokenizer, corpus.text), corpus.identity)
+    return EncodedCorpus(tokenizer, encode(tokenizer, corpus.text), corpus.identity | said, facts_of(corpus.text))
+
+
+def _stored(encoded: Encoded, found: Found, said: dict[str, Any]) -> EncodedCorpus:
+    identity: dict[str, Any] = {"name": slug(found.name), "source": found.source}
+    identity |= {"sha256": encoded.text.sha256, "n_bytes": encoded.text.n_bytes} | said
+    identity |= {"cache": encoded.entry} if encoded.entry else {}
+    return EncodedCorpus(encoded.tokenizer, encoded.tokens, identity, encoded.text)
+
+
+def as_data(identity: dict[str, Any]) -> str:
+    """What `--data` names the text by that an identity is of."""
+    source: str = identity["source"]
+    if source == STDIN:
+        return "-"
+    return source.split(" (")[0] if source.split(" (")[0] in NAMES else source
 
 
 def split(tokens: np.ndarray, seq_len: int, val_fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -176,99 +214,52 @@ def _repeats() -> Corpus:
 
 
 BUILT_IN: dict[str, Callable[[], Corpus]] = {"pydocs": _pydocs, "repeats": _repeats}
-"""The corpora that have a name."""
+"""The corpora that are always there."""
+NAMES = (*BUILT_IN, *DOWNLOADS)
+"""What `--data` may name besides files."""
 
 
-def _is_folder(path: Path, data: str) -> bool:
-    """Whether `path` is a folder rather than a file.
+class Found(NamedTuple):
+    """Where a text is."""
 
-    Raises:
-        UsageError: it is neither; the message calls it `data`, as it was asked for.
-        UserError: it cannot be told, for want of permission.
-    """
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        near = difflib.get_close_matches(data, BUILT_IN, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"built-in: {', '.join(map(repr, BUILT_IN))}"
-        raise UsageError(f"no such file or corpus: {data!r}; {hint}") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    documents: list[Document]
+    name: str
+    source: str
+
+    @property
+    def once(self) -> bool:
+        """It can be read only once: standard input, or a pipe."""
+        document = self.documents[0]
+        return document.stream is not None or not (document.plain or document.path.is_file())
 
 
-def _read_folder(folder: Path) -> str:
-    """The text of every text file below `folder`; files without text add nothing."""
-    files = _text_files(folder)
-    texts = [text for file in files if (text := _read_file(file))]
-    if not texts:
-        what = "only empty" if files else "no"
-        raise UserError(
-            f"{str(folder)!r} holds {what} {' or '.join(TEXT_SUFFIXES)} files; name a file or another folder"
-        )
-    return "\n".join(texts)
+def _find(
+    data: str | None, cwd: Path | None, stdin: BinaryIO | None, progress: Progress | None = None
+) -> Found | Corpus:
+    """Where the text is that `--data` asks for, or the text itself; a download is fetched."""
+    cwd = cwd or Path.cwd()
+    if data is None:
+        data = "input.txt" if (cwd / "input.txt").is_file() else "pydocs"
+    if data == "-":
+        return Found([standard_input(stdin)], "stdin", STDIN)
+    if data in BUILT_IN:
+        return BUILT_IN[data]()
+    if data in DOWNLOADS:
+        return Found([download(data, progress)], data, f"{data} ({DOWNLOADS[data].url})")
+    if not data:
+        raise UsageError(f"the name of the text is empty; give a file, a folder, - or one of: {', '.join(NAMES)}")
+    return Found(documents(data, cwd, NAMES), *name_and_source(data, cwd))
 
 
-def _text_files(folder: Path) -> list[Path]:
-    """Every text file below `folder`, by path."""
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error) from None
-
-    return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=fail)
-        for name in names
-        if name.lower().endswith(TEXT_SUFFIXES)
-    )
+def _nonempty(text: str, found: Found) -> str:
+    if text:
+        return text
+    document = found.documents[0]
+    if document.stream is None and str(document.path.resolve()) != found.source:
+        raise UserError(f"{found.source!r} holds only empty .txt or .md or .jsonl files; name another")
+    raise UserError(f"{document.what} is empty; give a text to learn from")
 
 
-def _size(files: list[Path]) -> int:
-    """Bytes of all files; what cannot be read is found out by who reads it."""
-    with suppress(OSError):
-        return sum(file.stat().st_size for file in files)
-    return 0
-
-
-def _identity(path: Path) -> tuple[str, str]:
-    """A corpus's name and source, by its path."""
-    path = path.resolve()
-    source = os.fsencode(path).decode(errors="replace")  # a file name may be any bytes; what is logged must be text
-    return path.stem if path.suffix in TEXT_SUFFIXES else path.name, source
-
-
-def _read_file(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return _decode(data, repr(str(path)))
-
-
-def _read_stdin(stdin: BinaryIO | None) -> bytes:
-    if stdin is None and sys.stdin is None:  # started with its standard input closed
-        raise UserError("standard input is closed; give the text with: cat FILE | minigpt-tui train --data -")
-    try:
-        return (stdin or sys.stdin.buffer).read()
-    except OSError as error:
-        raise UserError(f"cannot read standard input: {error.strerror or error}") from None
-
-
-def _decode(data: bytes, what: str) -> str:
-    """UTF-8 to text, without byte order mark and carriage returns; `what` names it in errors."""
-    text, _ = decode(data, 0, what, final=True)
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
-
-
-def _nonempty(text: str, what: str) -> str:
-    if not text:
-        raise UserError(f"{what} is empty; give a text to learn from")
-    return text
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read {str(path)!r}: {error.strerror or error}")
-
-
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """At most 40 characters of a-z, 0-9 and single hyphens; "text" where a name has none of these."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "text"

@@ -62,6 +62,8 @@ class Request(Settings, frozen=True):
 
     data: str | None = None
     preset: str = DEFAULT_PRESET
+    encoding: str | None = None
+    text_field: str | None = None
     ablate: tuple[str, ...] = ()
     tokenizer: str = "char"
     """One of `tokenizer_spec.KINDS`, or the path of a folder with a GPT-2 vocabulary."""
@@ -213,7 +215,7 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
     spec = TokenizerSpec.parse(request.tokenizer, request.vocab_size)
-    text = load_encoded(request.data, spec, progress=progress)
+    text = load_encoded(request.data, spec, progress=progress, encoding=request.encoding, text_field=request.text_field)
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
     return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train, spec=spec)

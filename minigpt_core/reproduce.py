@@ -7,7 +7,7 @@ from typing import Any
 
 from minigpt_core.checkpoint import Run
 from minigpt_core.config import ABLATIONS, PRESETS, RECIPES, TrainConfig, option
-from minigpt_core.corpus import BUILT_IN
+from minigpt_core.corpus import as_data
 
 SIZES = ("n_layers", "num_heads", "embed_dim", "ff_mult", "seq_len", "dropout")
 """Model settings that the command names always: their defaults depend on the device."""
@@ -26,6 +26,8 @@ def again(run: Run, config: dict[str, Any]) -> tuple[list[str], list[str]]:
     model, train, devices = run.model.config.to_dict(), run.config.to_dict(), config.get("devices", {})
     remarks: list[str] = []
     options = [("data", _data(config.get("corpus", {}), remarks))]
+    corpus = config.get("corpus", {})
+    options += [(name, corpus[name]) for name in ("encoding", "text_field") if corpus.get(name)]
     spec = config.get("tokenizer") or {}
     if spec.get("kind", "char") != "char":
         options.append(("tokenizer", spec.get("path", spec["kind"])))
@@ -75,4 +77,4 @@ def _data(corpus: dict[str, Any], remarks: list[str]) -> str:
     if source == "standard input":
         remarks.append("The text came from standard input: give it the same way.")
         return "-"
-    return corpus.get("name", "") if source.split(" (")[0] in BUILT_IN else source
+    return as_data(corpus)

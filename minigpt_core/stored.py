@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from minigpt_core.atomic import atomic_file, write_atomic
 from minigpt_core.config import ModelConfig, TrainConfig
-from minigpt_core.corpus import load_encoded, split
+from minigpt_core.corpus import as_data, load_encoded, split
 from minigpt_core.errors import UserError
 from minigpt_core.reading import brief, check_format, decode_json, encode_json, read_bytes
 from minigpt_core.rundir import RunDir
@@ -39,6 +39,8 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True):
     n_bytes: Size
     name: str = ""
     cache: str | None = None
+    encoding: str | None = None
+    text_field: str | None = None
 
 
 class Decisions(msgspec.Struct, forbid_unknown_fields=True):
@@ -161,12 +163,17 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
         if len(stored) and stored.max() >= tokenizer.vocab_size:
             raise UserError(f"{str(run.tokens / TOKENS_FILE)!r} is damaged: it holds tokens outside the vocabulary")
         return np.array(stored)
-    source = Path(corpus["source"])
-    if source.name == "-" or (source.exists() and not source.is_file() and not source.is_dir()):
+    source, data = Path(corpus["source"]), as_data(corpus)
+    if source.name == "-" or data == "-" or (source.exists() and not source.is_file() and not source.is_dir()):
         # Standard input, a pipe or a device would be waited for.
         raise UserError(f"run {run.name!r} kept no copy of its text, and {str(source)!r} cannot be read again")
     try:
-        text = load_encoded(corpus["source"], _spec(run, tokenizer))
+        text = load_encoded(
+            data,
+            _spec(run, tokenizer),
+            encoding=corpus.get("encoding"),
+            text_field=corpus.get("text_field"),
+        )
     except UserError as error:
         raise UserError(f"run {run.name!r} kept no copy of its text, and {error}") from None
     if text.identity["sha256"] != corpus["sha256"]:

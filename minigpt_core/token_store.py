@@ -1,20 +1,17 @@
 """Encoded texts, kept between runs in the user's cache folder and mapped into memory, so that a long one opens at once.
 
 An entry is two files: `<name>.npy`, the tokens, and `<name>.json`, which tells what they must be. Its name is the
-SHA-256 of the text and the size of the vocabulary asked for. An index remembers the SHA-256 of files by path, size,
-time of change and inode, as git does, so that a text that has not changed is not read again.
+SHA-256 of the text and the tokenizer asked for.
 
 The cache may be deleted at any time, and one that cannot be written is no error: then a text is encoded in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +20,36 @@ import numpy as np
 from numpy.lib import format as npy
 
 from minigpt_core.atomic import atomic_file, write_atomic
+from minigpt_core.bpe import last_safe_cut
+from minigpt_core.cache import cache_folder, make_room, mapped, touch
+from minigpt_core.documents import Reading
 from minigpt_core.errors import UserError
-from minigpt_core.text_stream import Piece, pieces
-from minigpt_core.tokenizer import CharTokenizer, load_tokenizer, token_dtype
+from minigpt_core.parts import LastCut, Part, cut
+from minigpt_core.sources import Document
+from minigpt_core.text_facts import TextFacts, changed, scan
+from minigpt_core.token_index import is_settled, known_text, look, remember
+from minigpt_core.token_parts import PartFiles, copy_tokens, tokens_of
+from minigpt_core.tokenizer import CharTokenizer, Tokenizer, load_tokenizer, token_dtype
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
+from minigpt_core.unpacked import as_plain_files
 
-FORMAT = 1
+FORMAT = 2
 """Part of every name: a change of format leaves old entries unread."""
-RACY_NS = 2 * 10**9
-"""A file changed so shortly before it was read may change again within the same tick of its clock."""
 SAMPLES = 64
 SAMPLE_BYTES = 2**16
 """An entry is checked by its size and by so many stretches of it: reading all of it would take as long as encoding."""
-CODES = 0x110000
-"""Unicode's code points."""
+LAST_CUT: dict[str, LastCut] = {"char": len, "byte": len, "bpe": last_safe_cut, "gpt2": last_safe_cut}
+"""Where the text for each kind of tokenizer may be cut, which must be known before the tokenizer is made."""
+SHARES = {"bpe": (0.1, 0.5)}
+"""Where, between 0 and 1, the first pass ends, and where the tokenizer is made; else that takes no time."""
+ROUGHLY = {"bpe": 4, "gpt2": 4}
+"""Characters of a token, where that is not one; before they are counted."""
+MOST_WORKERS = 8
+"""Threads that encode; more would wait for each other."""
 
 Progress = Callable[[float], None]
-"""Is told which part of the work is done, 0 to 1; whoever must stop raises from it."""
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What one pass through a text tells."""
-
-    sha256: str
-    n_bytes: int
+"""Is told which part of the work is done, 0 to 1, once more from 0 where more work follows; whoever must stop raises
+from it."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -55,14 +59,9 @@ class Entry(msgspec.Struct, frozen=True):
     n_tokens: int
     crc32: int
     """Of the sampled stretches."""
-
-
-class Indexed(msgspec.Struct, frozen=True):
-    """What is known of files that look like this."""
-
-    files: list[tuple[str, int, int, int]]
-    """Path, size, time of change in nanoseconds, inode."""
-    text: Summary
+    source: str
+    """Where the text was read first."""
+    text: TextFacts
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -73,142 +72,180 @@ class Encoded(msgspec.Struct, frozen=True):
         entry: the name of the cache's entry; None where there is none.
     """
 
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     tokens: np.ndarray
-    text: Summary
+    text: TextFacts
     entry: str | None
 
 
-def cache_folder() -> Path:
-    """Where encoded texts are kept: `MINIGPT_TUI_CACHE`, else the platform's folder for caches."""
-    if chosen := os.environ.get("MINIGPT_TUI_CACHE"):
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("minigpt-tui")
-
-
-def encode_files(files: Sequence[Path], vocab_size: int | None = None, progress: Progress | None = None) -> Encoded:
-    """The text of all files, joined by newlines, as tokens: from the cache, or encoded in two passes and put there.
-
-    The vocabulary is that of `CharTokenizer.from_text`. At no time is the whole text in memory.
+def known(documents: Sequence[Document], how: Reading, spec: TokenizerSpec) -> Encoded | None:
+    """The text of documents that have not changed since they were last encoded; None if they must be read.
 
     Raises:
-        UserError: a file cannot be read, is binary or not UTF-8, changes meanwhile, or all are empty.
+        UserError: a document is not there.
     """
-    folder, say = cache_folder(), progress or (lambda done: None)
-    begun, before = time.time_ns(), _look(files)
-    text = _indexed(folder, before)
-    if text is not None and (found := open_entry(entry_name(text.sha256, vocab_size))):
-        return Encoded(*found, text, entry_name(text.sha256, vocab_size))
-    size = max(1, sum(file[1] for file in before))
-    text, counts = _count(files, size, lambda done: say(done / size / 2))
-    if not text.n_bytes:
-        raise UserError(f"{str(files[0])!r} is empty; give a text to learn from")
-    name = entry_name(text.sha256, vocab_size)
-    found = open_entry(name)
-    if found is None:
-        tokenizer = CharTokenizer.from_counts(counts, vocab_size)
-        n_tokens = int(counts.sum())
-        n_bytes = text.n_bytes
+    text = known_text(look(documents), how)
+    return _found(entry_name(text.sha256, spec), text) if text else None
 
-        def chunks() -> Iterator[np.ndarray]:
-            return _encode(files, tokenizer, n_tokens, lambda done: say(0.5 + done / n_bytes / 2))
 
-        found = tokenizer, _keep(name, tokenizer, n_tokens, chunks)
-    if _look(files) != before:
-        (folder / f"{name}.json").unlink(missing_ok=True)
-        raise _changed(files)
-    if begun - max(file[2] for file in before) >= RACY_NS:
-        _remember(folder, before, text)
+def encode_documents(
+    documents: Sequence[Document],
+    how: Reading | None = None,
+    spec: TokenizerSpec = CHARACTERS,
+    progress: Progress | None = None,
+    *,
+    source: str = "",
+    stream: Iterator[bytes] | None = None,
+    workers: int | None = None,
+) -> Encoded:
+    """The text of all documents, joined by newlines, as tokens: from the cache, or encoded in two passes and put there.
+
+    At no time is the whole text in memory: it is read by several threads, each of which holds a few times
+    `text_stream.PIECE`. Killed in between, the next call goes on with the parts that are finished.
+
+    Args:
+        source: where the text is from, for people; the first document's file by default.
+        stream: the text of the documents, where it can be read only once.
+        workers: threads; as many as there are cores by default. The result does not depend on it.
+
+    Raises:
+        UserError: a document cannot be read, is damaged or no text, changes meanwhile, or all are empty.
+    """
+    how, say = how or Reading(), progress or (lambda done: None)
+    workers = workers or min(MOST_WORKERS, _cores())
+    begun, before = time.time_ns(), look(documents) if stream is None else []
+    settled = bool(before) and is_settled(before, begun)
+    size = max(1, sum(file.size for file in before))
+    looks = before if settled else [None] * len(before)
+    with as_plain_files(documents, looks, how, stream, _summed(size, say)) as files:
+        encoded = _encode_files(files, spec, say, source or documents[0].what, workers)
+    if stream is None:
+        if look(documents) != before:
+            if encoded.entry:
+                (cache_folder() / f"{encoded.entry}.json").unlink(missing_ok=True)
+            raise changed()
+        if settled:
+            remember(before, how, encoded.text)
     say(1.0)
-    return Encoded(*found, text, name if isinstance(found[1], np.memmap) else None)
+    return encoded
 
 
-def entry_name(sha256: str, vocab_size: int | None) -> str:
-    return f"{sha256}-{vocab_size or 'all'}-{FORMAT}"
+def entry_name(sha256: str, spec: TokenizerSpec) -> str:
+    return f"{sha256}-{spec.key}-{FORMAT}"
 
 
-def open_entry(name: str) -> tuple[CharTokenizer, np.ndarray] | None:
-    """A text's tokenizer and its tokens, (n,) read from the disk as needed; None if the cache lacks or damaged it."""
-    folder = cache_folder()
+def read_entry(name: str) -> Entry | None:
+    """What the cache says of a text's tokens; None if it lacks or damaged them."""
     try:
-        entry = msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=Entry)
+        return msgspec.json.decode((cache_folder() / f"{name}.json").read_bytes(), type=Entry)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def open_entry(name: str) -> tuple[Tokenizer, np.ndarray] | None:
+    """A text's tokenizer and its tokens, (n,) read from the disk as needed; None if the cache lacks or damaged it."""
+    folder, entry = cache_folder(), read_entry(name)
+    if entry is None:
+        return None
+    try:
         tokens = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         tokenizer = load_tokenizer(entry.tokenizer)
-    except (OSError, ValueError, EOFError, msgspec.DecodeError, UserError):  # what a damaged file may raise
+    except (OSError, ValueError, EOFError, UserError):  # what a damaged file may raise
         return None
     expected = (entry.n_tokens,), token_dtype(tokenizer.vocab_size)
-    if not isinstance(tokenizer, CharTokenizer) or (tokens.shape, tokens.dtype) != expected:
+    if (tokens.shape, tokens.dtype) != expected:
         return None
-    return (tokenizer, tokens) if _crc32(tokens) == entry.crc32 else None
+    if _crc32(tokens) != entry.crc32:
+        return None
+    touch(folder / f"{name}.json")
+    mapped(name, tokens)
+    return tokenizer, tokens
 
 
-# --- two passes ---
+def _found(name: str, text: TextFacts) -> Encoded | None:
+    found = open_entry(name)
+    return Encoded(*found, text, name) if found else None
 
 
-def _count(files: Sequence[Path], size: int, say: Progress) -> tuple[Summary, np.ndarray]:
-    """The first pass: (0x110000,) how often each code point occurs."""
-    digest, n_bytes, counts = hashlib.sha256(), 0, np.zeros(CODES, np.int64)
-    for piece in pieces(files):
-        digest.update(piece.utf8)
-        n_bytes += len(piece.utf8)
-        if n_bytes > size + len(files):  # with newlines between them; one that grows all the time must not hold us
-            raise _changed(files)
-        _add(counts, piece)
-        say(n_bytes)
-    return Summary(digest.hexdigest(), n_bytes), counts
+# --- encoding ---
 
 
-def _add(counts: np.ndarray, piece: Piece) -> None:
-    """Count ASCII two bytes at a time, which is four times faster, and then all other characters."""
-    even = len(piece.utf8) & ~1
-    pairs = np.bincount(np.frombuffer(piece.utf8, np.uint16, even // 2), minlength=2**16).reshape(256, 256)
-    in_bytes = pairs.sum(0) + pairs.sum(1)
-    in_bytes[list(piece.utf8[even:])] += 1
-    counts[:128] += in_bytes[:128]  # in UTF-8 no other character holds such a byte
-    if piece.codes.itemsize > 1:
-        chunk = np.bincount(piece.codes[piece.codes >= 128])
-        counts[: len(chunk)] += chunk
+def _encode_files(files: Sequence[Path], spec: TokenizerSpec, say: Progress, source: str, workers: int) -> Encoded:
+    """The text of plain files, as tokens."""
+    sizes = [(path, path.stat().st_size) for path in files]
+    size = max(1, sum(n_bytes for _, n_bytes in sizes))
+    parts = cut(sizes, LAST_CUT[spec.kind])
+    scan_ends, fit_ends = SHARES.get(spec.kind, (0.5, 0.5))
+    text, counts, scanned = scan(parts, workers, _summed(2 * size, lambda done: say(done * scan_ends)))
+    if not text.n_bytes:
+        raise UserError(f"{source} is empty; give a text to learn from")
+    name = entry_name(text.sha256, spec)
+    if found := _found(name, text):
+        return found
+    work = PartFiles(cache_folder() / f"{name}.work")
+    tell = _summed(size, lambda done: say(fit_ends + done * (1 - fit_ends)))
 
+    def tokenizer_of_text() -> Tokenizer:
+        if spec.kind == "char":
+            return CharTokenizer.from_counts(counts, spec.vocab_size)
+        share = (fit_ends - scan_ends) / text.n_characters
+        return fit(spec, lambda: _texts(parts), lambda read: say(min(fit_ends, scan_ends + read * share)))
 
-def _encode(files: Sequence[Path], tokenizer: CharTokenizer, n_tokens: int, say: Progress) -> Iterator[np.ndarray]:
-    """The second pass: the tokens of each piece, (n,) in the smallest type that holds the vocabulary."""
-    table = tokenizer.id_table(token_dtype(tokenizer.vocab_size))
-    n_bytes = done = 0
-    for piece in pieces(files):
-        ids = np.take(table, piece.codes, mode="clip")
-        n_bytes, done = n_bytes + len(piece.utf8), done + len(ids)
-        if done > n_tokens:
-            break
-        yield ids
-        say(n_bytes)
-    if done != n_tokens:
-        raise _changed(files)
-
-
-def _keep(name: str, tokenizer: CharTokenizer, n_tokens: int, chunks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
-    """Write an entry and map it; where the cache cannot be written, the tokens in memory."""
-    folder, dtype = cache_folder(), token_dtype(tokenizer.vocab_size)
-    path, written = folder / f"{name}.npy", 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").unlink(missing_ok=True)
-        with atomic_file(path) as file:
-            header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (n_tokens,)}
-            npy.write_array_header_1_0(file, header)
-            for chunk in chunks():
-                file.write(chunk.data)
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-        entry = Entry(tokenizer.to_dict(), n_tokens, _crc32(tokens))
-        write_atomic(folder / f"{name}.json", msgspec.json.encode(entry))
-        return tokens
+        with work.locked():
+            if found := _found(name, text):  # another process made it meanwhile
+                return found
+            tokenizer = work.tokenizer(tokenizer_of_text)
+            itemsize = token_dtype(tokenizer.vocab_size).itemsize
+            make_room(text.n_characters * itemsize // ROUGHLY.get(spec.kind, 1), source, work.folder.name)
+            paths, n_tokens = work.encode(parts, scanned, tokenizer, workers, tell)
+            make_room(n_tokens * itemsize, source, work.folder.name)
+            _write(name, Entry(tokenizer.to_dict(), n_tokens, 0, source, text), tokenizer, paths)
     except OSError:  # unwritable, or full
-        tokens = np.empty(n_tokens, dtype)
-        for chunk in chunks():
-            tokens[written : written + len(chunk)] = chunk
-            written += len(chunk)
-        return tokens
+        tokenizer = tokenizer_of_text()
+        return Encoded(tokenizer, _in_memory(parts, scanned, tokenizer), text, None)
+    found = _found(name, text)
+    if found is None:
+        raise UserError(f"the cache {str(cache_folder())!r} does not keep what is written to it; name another folder")
+    return found
+
+
+def _texts(parts: Sequence[Part]) -> Iterator[str]:
+    return (piece.utf8.decode() for part in parts for piece in part.pieces())
+
+
+def _write(name: str, entry: Entry, tokenizer: Tokenizer, paths: Sequence[Path]) -> None:
+    folder, path = cache_folder(), cache_folder() / f"{name}.npy"
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        dtype = npy.dtype_to_descr(token_dtype(tokenizer.vocab_size))
+        npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": (entry.n_tokens,)})
+        for data in copy_tokens(paths):
+            file.write(data)
+    crc32 = _crc32(np.load(path, mmap_mode="r", allow_pickle=False))
+    write_atomic(folder / f"{name}.json", msgspec.json.encode(msgspec.structs.replace(entry, crc32=crc32)))
+
+
+def _in_memory(parts: Sequence[Part], sizes: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> np.ndarray:
+    chunks = (tokens_of(part, size, tokenizer, lambda _: None) for part, size in zip(parts, sizes, strict=True))
+    return np.concatenate([ids for part in chunks for ids in part])
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _summed(size: int, say: Progress) -> Callable[[int], None]:
+    """Tells which share of `size` is done, from how many bytes more are."""
+    done = 0
+
+    def tell(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        say(min(1.0, done / size))
+
+    return tell
 
 
 def _crc32(tokens: np.ndarray) -> int:
@@ -218,37 +255,3 @@ def _crc32(tokens: np.ndarray) -> int:
     for start in np.linspace(0, max(0, len(data) - SAMPLE_BYTES), SAMPLES).astype(int):
         crc = zlib.crc32(data[start : start + SAMPLE_BYTES].data, crc)
     return crc
-
-
-def _changed(files: Sequence[Path]) -> UserError:
-    what = repr(str(files[0])) if len(files) == 1 else f"a file in {str(files[0].parent)!r}"
-    return UserError(f"{what} changed while it was read; start again")
-
-
-# --- the index ---
-
-
-def _look(files: Sequence[Path]) -> list[tuple[str, int, int, int]]:
-    try:
-        seen = [(os.fsencode(file.resolve()).hex(), file.stat()) for file in files]
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename!r}: {error.strerror or error}") from None
-    return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in seen]
-
-
-def _index_path(folder: Path, files: list[tuple[str, int, int, int]]) -> Path:
-    """One for each list of paths, however often the files change."""
-    return folder / f"index-{hashlib.sha256(' '.join(file[0] for file in files).encode()).hexdigest()}.json"
-
-
-def _indexed(folder: Path, files: list[tuple[str, int, int, int]]) -> Summary | None:
-    try:
-        known = msgspec.json.decode(_index_path(folder, files).read_bytes(), type=Indexed)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return known.text if known.files == files else None
-
-
-def _remember(folder: Path, files: list[tuple[str, int, int, int]], text: Summary) -> None:
-    with suppress(OSError):
-        write_atomic(_index_path(folder, files), msgspec.json.encode(Indexed(files, text)))

@@ -94,7 +94,7 @@ class TokenizerSpec:
 
 
 CHARACTERS = TokenizerSpec()
-"""Every character of the text: what is made where nothing is asked for."""
+"""What is made unless something else is asked for."""
 
 
 def fit(

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.errors import UserError
 from minigpt_tui.command import App
-from minigpt_tui.commands import experiments, runs, setup, training
+from minigpt_tui.commands import data, experiments, runs, setup, training
 from minigpt_tui.terminal import complain
 
 app = App(
@@ -22,6 +22,8 @@ app = App(
 )
 runs_app = App()
 app.add_typer(runs_app, name="runs")
+data_app = App()
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -92,6 +94,11 @@ app.command()(setup.doctor)
 app.command()(setup.keys)
 runs_app.callback(invoke_without_command=True)(runs.runs)
 runs_app.command()(runs.show)
+data_app.callback(invoke_without_command=True)(data.data)
+data_app.command("list")(data.list_texts)
+data_app.command()(data.prepare)
+data_app.command()(data.show)
+data_app.command()(data.remove)
 
 
 if __name__ == "__main__":

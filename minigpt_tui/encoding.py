@@ -1,4 +1,4 @@
-"""How far the encoding of a long text is: a bar on a terminal, plain lines elsewhere. It ends before the app opens."""
+"""How far the fetching or encoding of a long text is: a bar, or lines off a terminal. It ends before the app opens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ LINE_SECONDS = 5.0
 
 
 class EncodingProgress:
-    """Called with the share that is done, 0 to 1; a text that is encoded at once never calls, and shows nothing."""
+    """Called with the share that is done, 0 to 1, and once more from 0 where more work follows.
+
+    A text that is there and short never calls, and shows nothing.
+    """
 
     def __enter__(self) -> EncodingProgress:
         self._bar: Progress | None = None
@@ -30,13 +33,13 @@ class EncodingProgress:
         if not sys.stderr.isatty():
             if time.monotonic() - self._said >= LINE_SECONDS:
                 self._said = time.monotonic()
-                print(f"encoding the text: {done:.0%}", file=sys.stderr, flush=True)
+                print(f"preparing the text: {done:.0%}", file=sys.stderr, flush=True)
             return
         if self._bar is None:
             from rich.console import Console
             from rich.progress import Progress
 
             self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("encoding the text", total=1.0)
+            self._task = self._bar.add_task("preparing the text", total=1.0)
             self._bar.start()
         self._bar.update(self._task, completed=done)

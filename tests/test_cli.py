@@ -27,6 +27,8 @@ COMMANDS = [
     ["tour"],
     ["notebook"],
     ["doctor"],
+    ["data"],
+    *(["data", name] for name in ("list", "prepare", "show", "remove")),
 ]
 
 

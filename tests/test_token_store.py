@@ -7,14 +7,16 @@ import time
 import numpy as np
 import pytest
 
-from minigpt_core import corpus, data, stored, text_stream, token_store
+from minigpt_core import corpus, data, parts, stored, text_stream
 from minigpt_core.batches import gather
 from minigpt_core.corpus import load_corpus, load_encoded
 from minigpt_core.errors import UserError
 from minigpt_core.plan import Request, prepare, prepare_resume
+from minigpt_core.sources import Document
 from minigpt_core.stored import read_config
-from minigpt_core.token_store import encode_files, open_entry
+from minigpt_core.token_store import encode_documents, open_entry
 from minigpt_core.tokenizer import CharTokenizer
+from minigpt_core.tokenizer_spec import TokenizerSpec
 from tests.conftest import TINY
 
 TEXT = "\ufeffnaïve\r\n世界 \U0001f600\rplain ASCII, and more of it\r\n" * 40
@@ -52,7 +54,7 @@ def test_in_pieces_as_a_whole(file, monkeypatch, piece, vocab_size):
     monkeypatch.setattr(text_stream, "PIECE", piece)
     whole = load_corpus(str(file))
     tokenizer = CharTokenizer.from_text(whole.text, vocab_size)
-    encoded = load_encoded(str(file), vocab_size)
+    encoded = load_encoded(str(file), TokenizerSpec(vocab_size=vocab_size))
     assert encoded.tokenizer == tokenizer
     assert np.array_equal(encoded.tokens, tokenizer.encode(whole.text))
     assert isinstance(encoded.tokens, np.memmap)
@@ -64,7 +66,7 @@ def test_in_pieces_as_a_whole(file, monkeypatch, piece, vocab_size):
 def test_a_large_vocabulary_takes_two_bytes(tmp_path):
     path = tmp_path / "han.txt"
     path.write_text("".join(map(chr, range(0x4E00, 0x4F80))), encoding="utf-8")
-    encoded = encode_files([path])
+    encoded = encode_documents([Document(path)])
     assert encoded.tokens.dtype == np.uint16
     assert np.array_equal(encoded.tokens, np.arange(0x180))
 
@@ -93,13 +95,14 @@ def test_bad_content_is_refused_in_the_same_words(tmp_path, content, monkeypatch
     with pytest.raises(UserError) as whole:
         load_corpus(str(path))
     with pytest.raises(UserError) as pieces:
-        encode_files([path])
+        encode_documents([Document(path)])
     assert str(pieces.value) == str(whole.value)
 
 
 def test_a_text_is_read_once(file, monkeypatch):
     first = load_encoded(str(file))
-    monkeypatch.setattr(token_store, "pieces", never)
+    monkeypatch.setattr(parts, "pieces", never)
+    monkeypatch.setattr(parts, "utf8_unchecked", never)
     again = load_encoded(str(file))
     assert again.tokenizer == first.tokenizer
     assert again.identity == first.identity
@@ -160,13 +163,13 @@ def test_a_text_that_changes_meanwhile_is_refused(file, cache):
             more.write(b"more")
 
     with pytest.raises(UserError, match="changed while it was read"):
-        encode_files([file], progress=grow)
+        encode_documents([Document(file)], progress=grow)
     assert not list(cache.glob("*.json"))
 
 
 def test_progress_rises_to_the_end(file):
     told = []
-    encode_files([file], progress=told.append)
+    encode_documents([Document(file)], progress=told.append)
     assert told == sorted(told)
     assert 0 < told[0] < 0.1
     assert told[-1] == 1

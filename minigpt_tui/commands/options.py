@@ -52,7 +52,12 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="A run's name, its directory or a checkpoint file; the newest if left out."),
 ]
-Data = Annotated[str | None, TEXT("A text file, a folder of them, - for stdin, pydocs or repeats.")]
+Data = Annotated[
+    str | None,
+    TEXT("A file, a folder, a pattern ('docs/**/*.md'), - for stdin, or pydocs, repeats, shakespeare, enwik8."),
+]
+Encoding = Annotated[str | None, TEXT("Of the text files (utf-8).")]
+TextField = Annotated[str | None, TEXT("Which field of a .jsonl line is the text (text).", metavar="NAME")]
 Name = Annotated[str | None, RUN("Of the run (date, time and text).")]
 Device = Annotated[str | None, RUN("auto, cpu, cuda, cuda:N or mps.")]
 Out = Annotated[str, RUN("The folder that runs lie in.", metavar="FOLDER")]

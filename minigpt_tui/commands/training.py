@@ -17,10 +17,12 @@ from minigpt_tui.commands.options import (
     Color,
     Data,
     Device,
+    Encoding,
     LowBandwidth,
     Mouse,
     Name,
     Out,
+    TextField,
     Theme,
     given,
     likes,
@@ -30,6 +32,8 @@ from minigpt_tui.preferences import Preferences
 
 def train(
     data: Data = None,
+    encoding: Encoding = None,
+    text_field: TextField = None,
     tokenizer: Annotated[
         str | None, TEXT("char, byte, bpe, gpt2, or the folder of a GPT-2 vocabulary.", metavar="NAME")
     ] = None,
