@@ -19,19 +19,21 @@ CHUNKS = 64
 """Of a longer validation split so many, spread evenly, are counted: the ratio is a mean over all of it."""
 
 
-def tokens_per_byte(tokenizer: Tokenizer, tokens: np.ndarray) -> float | None:
-    """Of the validation split of a text; None if it is empty.
+def tokens_per_byte(tokenizer: Tokenizer, tokens: np.ndarray) -> float:
+    """Of the validation split of a text.
 
     Args:
         tokens: (n,) the whole encoded text, in memory or mapped.
+
+    Raises:
+        UserError: the text is too short to be split.
     """
     _, val = split(tokens, 1)
     starts = range(0, len(val), CHUNK)
     if len(starts) > CHUNKS:
         starts = range(0, len(val), len(val) // CHUNKS)
     counts = sum(np.bincount(val[start : start + CHUNK], minlength=tokenizer.vocab_size) for start in starts)
-    n_bytes = int((counts * tokenizer.byte_lengths).sum())
-    return int(np.sum(counts)) / n_bytes if n_bytes else None
+    return float(np.sum(counts) / np.sum(counts * tokenizer.byte_lengths))
 
 
 def bits_per_byte(loss: float | None, tokens_per_byte: float | None) -> float | None:

@@ -78,8 +78,8 @@ class BPETokenizer:
         if max(len(self.tokens), len(self.merges)) > MOST_TOKENS:
             raise UsageError(f"a BPE vocabulary may have {MOST_TOKENS:,} tokens, not {len(self.tokens):,}")
         known = self._ids
-        if len(known) != len(self.tokens):
-            raise UsageError("the BPE vocabulary holds a token more than once")
+        if len(known) != len(self.tokens) or "" in known:
+            raise UsageError("the BPE vocabulary holds a token more than once, or an empty one")
         if missing := sum(byte not in known for byte in byte_alphabet()):
             raise UsageError(f"the BPE vocabulary lacks {missing} of the 256 bytes: it cannot take every text")
         for merge in self.merges:
