@@ -186,7 +186,7 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
 def _spec(run: RunDir, tokenizer: Tokenizer) -> TokenizerSpec:
     """What makes a run's tokenizer again; old runs say nothing and have characters."""
     if asked := read_config(run).get("tokenizer"):
-        return TokenizerSpec(**asked)
+        return msgspec.convert(asked, TokenizerSpec)
     return TokenizerSpec("char", tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
 
 

@@ -79,6 +79,15 @@ def test_any_text_survives_lone_surrogates_too(tokenizer: Tokenizer, text: str) 
     assert tokenizer.byte_lengths[ids].sum() == len(text.encode("utf-8", "surrogatepass"))
 
 
+@many
+@given(text=any_text.filter(bool))
+def test_any_text_survives_the_characters_made_from_it(text: str) -> None:
+    tokenizer = fit(TokenizerSpec(), lambda: [text])
+    decoder = tokenizer.decoder()
+    ids = tokenizer.encode(text).tolist()
+    assert "".join(decoder.feed([i]) for i in ids) + decoder.flush() == tokenizer.decode(ids) == text
+
+
 @each
 @many
 @given(data=st.data())
