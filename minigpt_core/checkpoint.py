@@ -98,6 +98,13 @@ class Run:
 def load_run(ref: str | os.PathLike[str] | None = None, parent: str | os.PathLike[str] = "runs") -> Run:
     """Open a run by name, directory or checkpoint file; None is the newest under `parent`.
 
+    >>> run = load_run("runs/my-run")
+    >>> run.dir.name, run.model.config.n_layers, run.history[0].step
+    ('my-run', 2, 1)
+    >>> load_run("my-rum")
+    Traceback (most recent call last):
+    minigpt_core.errors.UsageError: no run 'my-rum' in runs; did you mean 'my-run'?
+
     Raises:
         UsageError: there is no such run.
         UserError: its checkpoint cannot be used.

@@ -300,3 +300,14 @@ class WeightGate:
         event = torch.cuda.Event(blocking=True)  # whoever waits for it sleeps instead of spinning
         torch.cuda.current_stream(self._device).record_event(event)
         return event
+
+
+def give_back_memory() -> None:
+    """Return what a run that ended here left unused on the device, so that another process can have it."""
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Literal
+from typing import Literal, TypedDict
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.status import Choice, Piece, Stamp
 
 FinishReason = Literal["length", "stop", "cancelled", "failed"]
+
+
+class SampleSettings(TypedDict, total=False):
+    """The fields of `SampleConfig`, each of them optional: for functions that take them as keywords."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    seed: int | None
+    num_samples: int
+    temperatures: tuple[float, ...]
 
 
 class Generation:

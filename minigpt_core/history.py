@@ -1,4 +1,4 @@
-"""A run's past as its directory tells it: metrics and events, followed while they grow."""
+"""A run's past as its directory tells it: metrics, events, n-gram ladder, followed while they grow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 
+from minigpt_core.ladder import Ladder, load_ladder
 from minigpt_core.rundir import RunDir
 from minigpt_core.series import Series
 from minigpt_core.status import Event, MetricsRow
@@ -25,6 +26,9 @@ class RunHistory:
         self.events: list[Event] = []
         self.last: MetricsRow | None = None
         """The newest metrics row."""
+        self.ladder: Ladder | None = None
+        """None while it is not fitted."""
+        self._run = run
         self._metrics = Tail(run.metrics, MetricsRow)
         self._events = Tail(run.events, Event)
         self._told: set[str | None] = set()
@@ -44,6 +48,8 @@ class RunHistory:
         if rows:
             self.last = rows[-1]
         self.events += self._events.read()
+        if self.ladder is None:
+            self.ladder = load_ladder(self._run)
         for problem in {self._metrics.problem, self._events.problem} - {None, *self._told}:
             self._told.add(problem)
             step = self.last.step if self.last is not None else 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import shlex
 import socket
 import time
 
@@ -14,6 +16,27 @@ from minigpt_core.rundir import RunDir
 
 PATIENCE = 0.5
 """Seconds to wait for the lock: whoever only asks whether a run is locked holds it for a moment."""
+LOOKS = 5
+"""At a file that its holder may be writing at this moment."""
+
+
+class Holder(msgspec.Struct, frozen=True, tag_field="format", tag=1):
+    """Who trains a run: what `control.json` says while the run is locked."""
+
+    host: str
+    pid: int
+    started: float
+    """Seconds since 1970."""
+    socket: str = ""
+    """Where it can be attached to; empty while that is not possible."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host == socket.gethostname()
 
 
 class RunLock:
@@ -29,11 +52,22 @@ class RunLock:
         try:
             self._file = open(run.control, "a+b")  # noqa: SIM115 - held open for as long as the lock
             self._acquire()
-            self._write({"format": 1, "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+            self._own = Holder(socket.gethostname(), os.getpid(), time.time())
+            self._write()
         except BlockingIOError:
-            raise UserError(f"run {run.name!r} is being trained already ({self._holder()}); stop that first") from None
+            who, name = holder(run) or "another process", shlex.quote(run.name)
+            raise UserError(
+                f"run {run.name!r} is being trained already ({who}); "
+                f"watch it with: minigpt-tui attach {name}, or end it with: minigpt-tui stop {name}"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot write {str(run.control)!r}: {error.strerror}") from None
+
+    def announce(self, path: str) -> None:
+        """Say where the run can be attached to; a lock that was released has nothing to say."""
+        if not self._file.closed:
+            self._own = msgspec.structs.replace(self._own, socket=path)
+            self._write()
 
     def release(self) -> None:
         """Let go; a second time does nothing."""
@@ -51,18 +85,21 @@ class RunLock:
                     raise
                 time.sleep(0.02)
 
-    def _write(self, holder: dict[str, object]) -> None:
+    def _write(self) -> None:
         self._file.truncate(0)
-        self._file.write(msgspec.json.encode(holder))
+        self._file.write(msgspec.json.encode(self._own))
         self._file.flush()
 
-    def _holder(self) -> str:
-        self._file.seek(0)
-        try:
-            holder = msgspec.json.decode(self._file.read())
-            return f"process {holder['pid']} on {holder['host']}"
-        except (msgspec.DecodeError, KeyError, TypeError):
-            return "by another process"
+
+def holder(run: RunDir) -> Holder | None:
+    """Who trains this run at this moment; None if nobody does, or none can be told from what its file says."""
+    for _ in range(LOOKS):
+        if not is_locked(run):
+            return None
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(run.control.read_bytes(), type=Holder)
+        time.sleep(0.01)
+    return None
 
 
 def is_locked(run: RunDir) -> bool:

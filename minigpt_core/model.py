@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from minigpt_core.attention import ATTENTION, CausalSelfAttention, KVCache
 from minigpt_core.config import ModelConfig
+from minigpt_core.errors import UsageError
 
 NORM_EPSILON = 1e-5
 
@@ -164,6 +165,10 @@ class GPT(nn.Module):
     | LayerNorm                                        | gain 1, bias 0              | the same               |
 
     Without residuals the weights that write are as the other linear ones: there is no sum to keep small.
+
+    >>> import torch
+    >>> model(torch.from_numpy(tokenizer.encode("the cat"))[None]).shape == (1, 7, tokenizer.vocab_size)
+    True
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -268,6 +273,18 @@ class GPT(nn.Module):
         """An empty cache for `batch_size` texts."""
         weight = self.token_embedding.weight
         return Cache(self.config, batch_size, weight.device, weight.dtype)
+
+    def check_vocabulary(self, size: int) -> None:
+        """Whether every token of a vocabulary of this size is one of the model's.
+
+        Raises:
+            UsageError: some are not (on a GPU the look-up itself would take the process down).
+        """
+        if size > self.config.vocab_size:
+            raise UsageError(
+                f"the tokenizer has {size:,} tokens and the model {self.config.vocab_size:,}: they do not belong "
+                "together; make the model with vocab_size=tokenizer.vocab_size"
+            )
 
     def num_parameters(self) -> int:
         """Distinct parameters; a tied head counts once."""

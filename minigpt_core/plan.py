@@ -121,6 +121,10 @@ class Plan:
             self._log.close()
         self._lock.release()
 
+    def announce(self, socket: str) -> None:
+        """Say where the run can be attached to while it trains."""
+        self._lock.announce(socket)
+
     def build(self, boundary: Boundary | None = None) -> Trainer:
         """Load torch, decide, and make the trainer; a resumed one stands where its checkpoint was taken."""
         import torch

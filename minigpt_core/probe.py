@@ -7,7 +7,7 @@ write down what goes by. Training never runs any of this.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from minigpt_core import heads
 from minigpt_core.attention import attention_weights
+from minigpt_core.errors import UsageError
 from minigpt_core.frame import LENS_TOP, Health, Lens
 from minigpt_core.model import GPT
 
@@ -74,17 +75,33 @@ def trace(model: GPT, tokens: Tensor) -> Trace:
     return kept
 
 
-def attention_maps(model: GPT, tokens: list[int]) -> np.ndarray:
-    """Attention of every head on one text.
+def attention_maps(model: GPT, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Attention of every head on one text, without dropout.
 
     Args:
-        model: in evaluation mode; its attention path is put back afterwards.
-        tokens: at most `seq_len` token ids.
+        model: its mode and its attention path are put back afterwards.
+        tokens: 1 to `seq_len` token ids.
 
     Returns:
         (n_layers, num_heads, T, T) float32: rows are queries, columns keys, each row sums to 1.
+
+    >>> maps = attention_maps(model, tokenizer.encode("the cat sat"))
+    >>> bool(abs(maps.sum(-1) - 1).max() < 1e-5)
+    True
+    >>> attention_maps(model, "the cat sat")
+    Traceback (most recent call last):
+    minigpt_core.errors.UsageError: attention is looked at on token ids: tokenizer.encode(text)
+
+    Raises:
+        UsageError: these are no token ids of this model, or not so many.
     """
-    return _numpy(torch.stack(trace(model, _batch(model, tokens)).attention))
+    ids = _checked(model, tokens)
+    training = model.training
+    model.eval()
+    try:
+        return _numpy(torch.stack(trace(model, _batch(model, ids)).attention))
+    finally:
+        model.train(training)
 
 
 @torch.inference_mode()
@@ -176,6 +193,18 @@ def look(model: GPT, tokens: list[int], validation: np.ndarray, ratio: float | N
 
 def _device(model: GPT) -> torch.device:
     return model.token_embedding.weight.device
+
+
+def _checked(model: GPT, tokens: Sequence[int] | np.ndarray) -> list[int]:
+    if isinstance(tokens, str) or np.ndim(tokens) != 1:
+        raise UsageError("attention is looked at on token ids: tokenizer.encode(text)")
+    ids, config = [int(token) for token in tokens], model.config
+    if not 1 <= len(ids) <= config.seq_len:
+        raise UsageError(f"{len(ids):,} tokens: a model with seq_len={config.seq_len} looks at 1 to {config.seq_len:,}")
+    if not 0 <= min(ids) <= max(ids) < config.vocab_size:
+        outside = min(ids) if min(ids) < 0 else max(ids)
+        raise UsageError(f"token id {outside} is outside the model's vocabulary of {config.vocab_size:,} tokens")
+    return ids
 
 
 def _batch(model: GPT, tokens: list[int]) -> Tensor:

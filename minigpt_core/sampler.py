@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from minigpt_core.config import SampleConfig
+from minigpt_core.config import SampleConfig, lookup
 from minigpt_core.decoder import Decoder
-from minigpt_core.generation import FinishReason, Generation
+from minigpt_core.generation import FinishReason, Generation, SampleSettings
 from minigpt_core.model import GPT
 from minigpt_core.status import Choice, Piece
 from minigpt_core.tokenizer import Tokenizer, well_formed
@@ -258,12 +259,24 @@ def answer(generation: Generation, model: GPT, tokenizer: Tokenizer, tokens: lis
             generation.finish(item)
 
 
-def sample(model: GPT, tokenizer: Tokenizer, prompt: str = "", **settings: object) -> str:
+def sample(model: GPT, tokenizer: Tokenizer, prompt: str = "", **settings: Unpack[SampleSettings]) -> str:
     """Text that the model writes after `prompt`; `settings` are those of `SampleConfig`.
 
-    >>> sample(model, tokenizer, "To be", max_new_tokens=200, temperature=0.8)  # doctest: +SKIP
+    The same seed gives the same text; without one every call has a seed of its own.
+
+    >>> len(sample(model, tokenizer, "the cat", max_new_tokens=30, temperature=1.5, top_k=5))
+    30
+    >>> sample(model, tokenizer, "the cat", temprature=0)
+    Traceback (most recent call last):
+    minigpt_core.errors.UsageError: unknown setting 'temprature'; did you mean 'temperature'? known: ...
+
+    Raises:
+        UsageError: there is no such setting, its value cannot be, or tokenizer and model do not belong together.
     """
-    config = SampleConfig(**settings)  # type: ignore[arg-type]
+    for name in settings:
+        lookup(SampleSettings.__annotations__, name, "setting")
+    config = SampleConfig(**settings)
+    model.check_vocabulary(tokenizer.vocab_size)
     tokens, _ = encode_prompt(tokenizer, prompt)
     seed = fresh_seed() if config.seed is None else config.seed
     training = model.training

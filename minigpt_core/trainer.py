@@ -58,7 +58,12 @@ class Trainer:
         gate: covers every change of weights; whoever copies them takes it too.
         best: the state at the best evaluation, where somebody asks for it: `best.pt`, or the end of the run.
 
+    >>> short = Trainer(model, tokenizer, text, TrainConfig(steps=2, batch_size=4))
+    >>> [row.step for row in short]
+    [1, 2]
+
     Raises:
+        UsageError: the tokenizer has more tokens than the model.
         UserError: the text is too short for the model's context.
     """
 
@@ -73,6 +78,7 @@ class Trainer:
         devices: Devices | None = None,
         boundary: Boundary | None = None,
     ) -> None:
+        model.check_vocabulary(tokenizer.vocab_size)
         self.tokenizer, self.config, self.log = tokenizer, config, run
         self.boundary = boundary or (lambda _: None)
         self.devices = devices or decide(survey(), config, model.config.seq_len)
@@ -306,7 +312,8 @@ class Trainer:
         state.final_val_loss = state.val_loss if same else self._mean_loss(starts)
         if state.final_val_loss is not None:
             part = self.validation.final_part
-            self.event("done", f"final validation loss {state.final_val_loss:.4f} over {part}")
+            message = f"final validation loss {state.final_val_loss:.4f} over {part}"
+            self.event("done", message, val_loss=state.final_val_loss)
 
     def _mean_loss(self, starts: np.ndarray) -> float | None:
         """Mean over windows, (n,) starts; None when stopped. Uncompiled: its shapes are not those of training."""

@@ -22,7 +22,7 @@ from minigpt_core.lab.expectations import expected
 from minigpt_core.lab.experiment import Experiment
 from minigpt_core.lab.overlay import Curves, mean_curve
 from minigpt_core.lab.schedule import Progress as Status
-from minigpt_tui import terminal
+from minigpt_tui import plain_chart, terminal
 from minigpt_tui.launch import SAVE_SECONDS, SWITCH_SECONDS
 from minigpt_tui.listing import show
 from minigpt_tui.preferences import Preferences
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0
 """Between two progress lines where nobody watches a bar."""
-PLOT_ROWS, TICKS = 20, 6
-COLOURS = (7, 33, 202, 35, 176, 214, 81)
-"""Of 256, as near as they come to the picture's; the baseline's is the terminal's own foreground grey."""
 
 
 def rates(text: str | None) -> tuple[float, ...]:
@@ -205,7 +202,7 @@ def print_results(experiment: Experiment) -> None:
     if table.all_rates:
         print("\nEvery learning rate:\n")
         show(as_rich(table, table.all_rates))
-    print("\n" + plot(experiment.curves()))
+    print(f"\n{plot(experiment.curves())}\n")
     width = min(100, shutil.get_terminal_size().columns)
     print("What is expected, and why\n")
     for row in table.rows:
@@ -226,34 +223,12 @@ def as_rich(table: paired.Table, rows: tuple[paired.Row, ...]) -> Table:
 
 
 def plot(curves: Curves) -> str:
-    """The mean validation curve of every variant. Where there are no colours each has a letter of its own."""
-    import plotext
-
-    found = terminal.inspect()
-    columns = max(40, min(110, shutil.get_terminal_size().columns - 2))
-    coloured = sys.stdout.isatty() and found.color != "none"
-    plotext.clear_figure()
-    plotext.plotsize(columns, PLOT_ROWS)
-    plotext.title("validation loss over steps, mean of the seeds")
-    for part in (plotext.canvas_color, plotext.axes_color, plotext.ticks_color):
-        part("default")
-    for i, (variant, runs) in enumerate(curves.items()):
-        curve = mean_curve(runs)
-        if not len(curve.steps):
-            continue
-        letter = chr(ord("a") + i % 26)
-        plotext.plot(
-            curve.steps.tolist(),
-            curve.mean.tolist(),
-            label=variant if coloured else f"{letter} {variant}",
-            color=COLOURS[i % len(COLOURS)],
-            marker="braille" if coloured and not found.ascii else letter,
-        )
-    steps = sorted({step for runs in curves.values() for run in runs for step in run})
-    ticks = steps[:: max(1, len(steps) // TICKS)]
-    plotext.xticks(ticks, [f"{tick:,}" for tick in ticks])
-    built = plotext.build()
-    return built if coloured else plotext.uncolorize(built)
+    """The mean validation curve of every variant."""
+    means = {variant: mean_curve(runs) for variant, runs in curves.items()}
+    return plain_chart.draw(
+        "validation loss over steps, mean of the seeds",
+        [plain_chart.Line(variant, curve.steps, curve.mean) for variant, curve in means.items()],
+    )
 
 
 def difference(a: str, b: str, out: str) -> int:

@@ -34,6 +34,8 @@ class MiniGPTApp(TerminalApp):
 
     Attributes:
         failure: the one-line reason if the run failed.
+        outlived: the terminal went away, and the run goes on without it.
+        detaching: the run is saved so that a process of its own can go on with it; `paused`: and stands still there.
     """
 
     CSS_PATH = "app.tcss"
@@ -52,6 +54,7 @@ class MiniGPTApp(TerminalApp):
         super().__init__(terminal)
         self.session = session
         self.trains = session.trains
+        self.outlived = self.detaching = self.paused = False
         self.main = main(session, ramp(terminal.color, terminal.ascii))
 
     @property
@@ -95,12 +98,34 @@ class MiniGPTApp(TerminalApp):
         """There is nothing to look at: the reason is better read in the shell, next to the command to mend."""
         self.leave()
 
+    def action_detach(self) -> None:
+        """Leave the run to a process of its own; one that has a process of its own is just left."""
+        status = self.session.status()
+        if self._leaving:
+            return
+        if self.session.owned:
+            if not self.session.trains or status.finished:
+                self.main.say("this run has ended: there is nothing to detach from")
+                return
+            if status.phase == "starting":
+                self.main.say("not yet: the run has to begin first")
+                return
+            self.detaching, self.paused = True, status.phase == "paused"
+        self.leave()
+
+    def on_hangup(self) -> None:
+        if self._leaving or not (self.session.owned and self.session.trains) or self.session.status().finished:
+            super().on_hangup()
+        else:
+            self.outlived = True
+            self.go()
+
     def save(self) -> None:
         self.session.send(Save())
 
     def begin_leaving(self) -> None:
         self.session.close()
-        saving = self.session.trains and not self.session.status().finished
+        saving = self.session.owned and self.session.trains and not self.session.status().finished
         self.main.say(f"{'saving' if saving else 'leaving'}… (again: leave at once)", sticky=True)
 
     def has_ended(self) -> bool:

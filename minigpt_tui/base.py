@@ -127,6 +127,9 @@ class TerminalApp(App[None]):
         for number in self.handlers():
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
+        if self._hung_up:  # it may be said twice, by the kernel and by the shell
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def panic(self, *renderables: RenderableType) -> None:
         if not self.is_headless and hung_up(0):  # what Textual's input thread met then is no failure

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.errors import UserError
 from minigpt_tui.command import App
-from minigpt_tui.commands import data, experiments, runs, setup, training
+from minigpt_tui.commands import data, experiments, live, results, runs, setup, training
 from minigpt_tui.terminal import complain
 
 app = App(
@@ -85,6 +85,11 @@ def top(
 app.command()(training.train)
 app.command()(training.tour)
 app.command()(experiments.ablate)
+app.command()(live.attach)
+app.command()(live.prompt)
+app.command()(live.pause)
+app.command()(live.resume)
+app.command()(live.stop)
 app.command()(runs.chat)
 app.command()(runs.generate)
 app.command()(runs.report)
@@ -94,6 +99,8 @@ app.command()(setup.doctor)
 app.command()(setup.keys)
 runs_app.callback(invoke_without_command=True)(runs.runs)
 runs_app.command()(runs.show)
+runs_app.command()(results.compare)
+runs_app.command()(results.export)
 data_app.callback(invoke_without_command=True)(data.data)
 data_app.command("list")(data.list_texts)
 data_app.command()(data.prepare)

@@ -2,52 +2,104 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 import sys
+import threading
 import time
+from collections.abc import Callable
 
-from minigpt_core.engine import Engine
 from minigpt_core.plan import Plan
-from minigpt_core.status import Status, Stop
+from minigpt_core.status import Pause, Status, Stop
+from minigpt_tui.detach import tell_begun
+from minigpt_tui.link.server import LinkServer
+from minigpt_tui.local import LocalSession
 from minigpt_tui.safetext import on_terminal
-from minigpt_tui.terminal import stop_on_signal
+from minigpt_tui.terminal import let_go_of_terminal, stop_on_signal
 from minigpt_tui.widgets.format import duration
 
 POLL_SECONDS = 0.1
 LINE_SECONDS = 5.0
 """Between two progress lines where nobody watches a bar."""
+QUIET_SECONDS = 600.0
+"""And where they go to the run's log only."""
 
 
-def train(plan: Plan) -> tuple[Status, int | None]:
-    """Train to the end, or until a signal asks to stop: then save and return.
+def train(plan: Plan, paused: bool = False) -> tuple[Status, int | None]:
+    """Train to the end, or until a signal asks to stop: then save and return. Viewers may attach meanwhile.
 
     Returns:
         The last status, and the signal that ended the run early, if one did.
     """
-    engine = Engine(plan)
-    received = stop_on_signal(lambda: engine.send(Stop()))
-    show = ProgressBar() if sys.stderr is not None and sys.stderr.isatty() else ProgressLines()
-    engine.start()
+    session = LocalSession.training(plan, watched=False)
+    if paused:
+        session.send(Pause())
+    alone = threading.Event()
+
+    def hang_up() -> None:
+        let_go_of_terminal(plan.run.train_log)
+        alone.set()
+
+    received = stop_on_signal(lambda: session.send(Stop()), hang_up)
+    with LinkServer(session, plan.announce):
+        session.begin()
+        try:
+            if began(session):
+                if tell_begun(plan.run):
+                    alone.set()
+                else:
+                    print(f"run {on_terminal(str(plan.run.path))}", flush=True)
+            follow(session, alone, hang_up)
+        finally:  # also when our output was closed, as `head` does: what was trained is saved
+            session.close()
+            session.join()
+    return session.status(), received[0] if received else None
+
+
+def go_on(session: LocalSession) -> int | None:
+    """An app's terminal went away: train on in its process, as if it had been started without one.
+
+    Returns:
+        The signal that ended the run early, if one did.
+    """
+    received = stop_on_signal(lambda: session.send(Stop()))
+    alone = threading.Event()
+    alone.set()
+    name = on_terminal(shlex.quote(session.run.name))
+    print(f"the terminal hung up; training goes on. Come back: minigpt-tui attach {name}", file=sys.stderr, flush=True)
     try:
-        announce(engine)
+        follow(session, alone, lambda: None)
+    finally:
+        session.close()
+        session.join()
+    return received[0] if received else None
+
+
+def follow(session: LocalSession, alone: threading.Event, hang_up: Callable[[], None]) -> None:
+    """Show progress until the run has ended; rarely once nobody reads it."""
+    show: ProgressBar | ProgressLines = ProgressLines()
+    for quiet in (False, True):
+        if quiet:
+            show = ProgressLines(QUIET_SECONDS)
+        elif sys.stderr is not None and sys.stderr.isatty():
+            show = ProgressBar()
         with show:
-            while not engine.join(POLL_SECONDS):
-                show.update(engine.status())
-        show.finish(engine.status())
-    finally:  # also when our output was closed, as `head` does: what was trained is saved
-        engine.send(Stop())
-        engine.join()
-        engine.prober.close()
-        engine.prober.join()
-    return engine.status(), received[0] if received else None
+            while alone.is_set() == quiet and not session.ended(POLL_SECONDS):
+                try:
+                    show.update(session.status())
+                except OSError as error:  # the terminal went away and sent no signal, or not yet
+                    if error.errno != errno.EIO:
+                        raise
+                    hang_up()
+    show.finish(session.status())
 
 
-def announce(engine: Engine) -> None:
-    """Name the run's folder as soon as there is something in it: a run that cannot start leaves none."""
-    while engine.status().phase == "starting":
-        if engine.join(POLL_SECONDS):
+def began(session: LocalSession) -> bool:
+    """Wait until there is something in the run's folder: one that cannot start leaves none, and then this is False."""
+    while session.status().phase == "starting":
+        if session.ended(POLL_SECONDS):
             break
-    if engine.status().phase != "failed":
-        print(f"run {on_terminal(str(engine.plan.run.path))}", flush=True)
+    return session.status().phase != "failed"
 
 
 def summary(status: Status) -> str:
@@ -71,8 +123,8 @@ def summary(status: Status) -> str:
 class ProgressLines:
     """A line now and then on standard output."""
 
-    def __init__(self) -> None:
-        self._last = 0.0
+    def __init__(self, every: float = LINE_SECONDS) -> None:
+        self._every, self._last = every, 0.0
         self._said = ""
 
     def __enter__(self) -> ProgressLines:
@@ -84,7 +136,7 @@ class ProgressLines:
     def update(self, status: Status) -> None:
         now = time.monotonic()
         line = summary(status)
-        if now - self._last >= LINE_SECONDS and line != self._said:
+        if now - self._last >= self._every and line != self._said:
             self._last, self._said = now, line
             print(line, flush=True)
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import gc
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from minigpt_core.bits import with_bits
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
 from minigpt_core.plan import Plan, Request, prepare, prepare_resume
 from minigpt_core.rundir import RunDir, find_run
-from minigpt_core.status import Status
+from minigpt_core.status import Pause, Status
 from minigpt_tui import terminal as term
+from minigpt_tui.link.server import LinkServer
 from minigpt_tui.local import LocalSession
 from minigpt_tui.preferences import Preferences, first_time
 from minigpt_tui.safetext import safe
 
 if TYPE_CHECKING:
+    from minigpt_tui.link.remote import AttachedSession, ForwardedSession
     from minigpt_tui.screens.main import MainScreen
     from minigpt_tui.session import Session
     from minigpt_tui.widgets.heatmap import Ramp
@@ -36,8 +39,15 @@ SAVE_SECONDS = 30.0
 """How long a run may take to save itself where the app did not wait for it: it crashed, or its terminal went away."""
 
 
-def train(plan: Plan, *, headless: bool, likes: Preferences, text_on_stdin: bool) -> int:
-    """Train a planned run in the app or, without a terminal to draw on, headless."""
+def train(
+    plan: Plan, *, headless: bool, likes: Preferences, text_on_stdin: bool, paused: bool = False, say: str = ""
+) -> int:
+    """Train a planned run in the app or, without a terminal to draw on, headless.
+
+    Args:
+        paused: begin paused.
+        say: what the app says first.
+    """
     if text_on_stdin and not headless:
         term.keyboard_from_tty()
     terminal = term.inspect(likes)
@@ -46,9 +56,12 @@ def train(plan: Plan, *, headless: bool, likes: Preferences, text_on_stdin: bool
 
         if not headless:
             print(f"minigpt-tui: training headless, since {terminal.why_not_interactive}", file=sys.stderr)
-        status, received = plain.train(plan)
+        status, received = plain.train(plan, paused)
         return farewell(plan.run, status, received)
-    return show(LocalSession.training(plan), terminal, plan.run)
+    session = LocalSession.training(plan)
+    if paused:
+        session.send(Pause())
+    return train_in_app(session, plan, terminal, say=say)
 
 
 def tour(name: str, steps: int | None, run: str | None, out: str, likes: Preferences) -> int:
@@ -73,7 +86,86 @@ def tour(name: str, steps: int | None, run: str | None, out: str, likes: Prefere
 
         return TourScreen(session, look, lesson, plan.tokenizer.vocab_size)
 
-    return show(LocalSession.training(plan), terminal, plan.run, main)
+    return train_in_app(LocalSession.training(plan), plan, terminal, main)
+
+
+def train_in_app(
+    session: LocalSession, plan: Plan, terminal: term.Terminal, main: MakeMain | None = None, say: str = ""
+) -> int:
+    """Train in the app until the user leaves or detaches, or the terminal goes away; the exit code."""
+    run, code = plan.run, 0
+    try:
+        with LinkServer(session, plan.announce):
+            left = draw(session, terminal, run.train_log, main, say)
+            received = left.received
+            if left.outlived:
+                from minigpt_tui import headless as plain
+
+                received = plain.go_on(session)
+        if left.detached and session.status().phase == "stopped":
+            session.join(SAVE_SECONDS)
+            del session  # and with it what it holds on the device
+            return hand_over(run, terminal, left.paused)
+        code = farewell(run, session.status(), received)
+    except UserError as error:
+        code = term.complain(str(error), error.exit_code)
+    if not session.join(0):
+        term.leave_at_once(code)
+    return code
+
+
+def hand_over(run: RunDir, terminal: term.Terminal, paused: bool) -> int:
+    """Have a process of its own go on with a run that was saved here; where it cannot, the app takes it back."""
+    from minigpt_core.devices import give_back_memory
+    from minigpt_tui import detach
+
+    give_back_memory()
+    print("handing over to a process of its own…", file=sys.stderr)
+    try:
+        started = detach.go_on(run, paused)
+    except KeyboardInterrupt:
+        return farewell(run, Status(phase="stopped"), signal.SIGINT)
+    if started.run is not None:
+        told = "paused" if paused else "training goes on"
+        print(f"{told} as process {started.pid}. Come back: {come_back(run)}")
+        return 0
+    plan = prepare_resume(str(run.path), {}, str(run.path.parent))
+    why = f"could not detach: the new process ended with exit code {started.code}; see {run.train_log.name}"
+    return train_in_app(LocalSession.training(plan), plan, terminal, say=why)
+
+
+def come_back(run: RunDir) -> str:
+    """The command that attaches to a run, from any folder."""
+    return f"minigpt-tui attach {safe(shlex.quote(run.name), newlines=False)}"
+
+
+def train_detached(arguments: list[str]) -> int:
+    """Do what a command line asks for, in a process of its own; returns once it trains."""
+    from minigpt_tui import detach
+
+    started = detach.start(arguments)
+    if started.run is None:
+        return started.code or 1
+    print(f"run {safe(str(started.run), newlines=False)}")
+    print(f"training goes on as process {started.pid}. Watch it: {come_back(RunDir(started.run))}")
+    return 0
+
+
+def attach(session: AttachedSession | ForwardedSession, likes: Preferences) -> int:
+    """Open the app on a run that trains in another process.
+
+    Raises:
+        UserError: there is no terminal.
+    """
+    terminal = term.inspect(likes)
+    if not terminal.interactive:
+        raise UserError(f"attach needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui prompt")
+    session.connect()
+    descriptor, log = tempfile.mkstemp(prefix="minigpt-tui-", suffix=".log")
+    os.close(descriptor)
+    left = draw(session, terminal, Path(log))
+    os.unlink(log)
+    return exit_code(left.received)
 
 
 def chat(ref: str | None, out: str, likes: Preferences) -> int:
@@ -87,7 +179,11 @@ def chat(ref: str | None, out: str, likes: Preferences) -> int:
     terminal = term.inspect(likes)
     if not terminal.interactive:
         raise UserError(f"chat needs a terminal, but {terminal.why_not_interactive}; use: minigpt-tui generate")
-    return show(LocalSession.finished(run, checkpoint), terminal, run)
+    session = LocalSession.finished(run, checkpoint)
+    code = exit_code(draw(session, terminal, run.train_log).received)
+    if not session.join(0):
+        term.leave_at_once(code)
+    return code
 
 
 def browse(out: str, likes: Preferences) -> int:
@@ -115,25 +211,30 @@ def browse(out: str, likes: Preferences) -> int:
     return train(plan, headless=False, likes=likes, text_on_stdin=False)
 
 
-def show(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int:
-    """Run the app until the user leaves, say goodbye, and give back the exit code. `main` makes its main screen."""
-    try:
-        received = draw(session, terminal, run, main)
-        code = farewell(run, session.status(), received) if session.trains else exit_code(received)
-    except UserError as error:
-        code = term.complain(str(error), error.exit_code)
-    if not session.join(0):
-        term.leave_at_once(code)
-    return code
+class Left(NamedTuple):
+    """How the app was left."""
+
+    received: int | None
+    """The signal that ended it, if one did."""
+    outlived: bool
+    """The terminal went away, and the run in this process goes on."""
+    detached: bool
+    """The run was saved here for a process of its own to go on with."""
+    paused: bool
+    """And it stands still there."""
 
 
-def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: MakeMain | None = None) -> int | None:
-    """Run the app on the screen; returns the signal that ended it, if one did."""
+def draw(session: Session, terminal: term.Terminal, log: Path, main: MakeMain | None = None, say: str = "") -> Left:
+    """Run the app on the screen until it is left; `main` makes its main screen.
+
+    Raises:
+        UserError: it failed.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.disable()  # until torch is loaded: whatever is imported stays, and every walk over it takes its time
-    insisted = False
+    stays = False
     try:
-        with term.protect_screen(run.train_log):
+        with term.protect_screen(log):
             from minigpt_tui import prompt_history
             from minigpt_tui.app import MiniGPTApp
 
@@ -141,16 +242,18 @@ def draw(session: LocalSession, terminal: term.Terminal, run: RunDir, main: Make
             app.main.prompt.prompts = prompt_history.PromptHistory(prompt_history.path())
             if first_time():
                 app.main.key_hints.greet()
+            if say:
+                app.main.say(say, sticky=True)
             app.run(mouse=terminal.mouse)
-            insisted = app.insisted
+            stays = app.insisted or app.outlived
     finally:
         gc.enable()
-        if not insisted:  # whatever ended the app, even a crash or a terminal that went away: the run is saved
+        if not stays:  # whatever ended the app, even a crash: the run is saved
             session.close()
             session.join(SAVE_SECONDS)
     if app.return_code and not app.failure and app.signal_received is None:
-        raise UserError(f"the app failed; the traceback is in {str(run.train_log)!r}, and the run is as last saved")
-    return app.signal_received
+        raise UserError(f"the app failed; the traceback is in {str(log)!r}, and the run is as last saved")
+    return Left(app.signal_received, app.outlived, app.detaching, app.paused)
 
 
 def farewell(run: RunDir, status: Status, received: int | None) -> int:

@@ -7,59 +7,54 @@ import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from minigpt_core.cast import Cast
 from minigpt_core.config import ModelConfig, SampleConfig
 from minigpt_core.engine import Engine
 from minigpt_core.errors import UserError
-from minigpt_core.frame import Frame, HeadHistory, RecordedSample
+from minigpt_core.frame import Frame
 from minigpt_core.generation import Generation
 from minigpt_core.hardware import Monitor
-from minigpt_core.history import RunHistory
 from minigpt_core.ladder import Ladder
 from minigpt_core.landmarks import Landmarks
-from minigpt_core.library import Library
 from minigpt_core.observers import Sampler
 from minigpt_core.plan import Plan
 from minigpt_core.prober import Prober
-from minigpt_core.replay import Replay
 from minigpt_core.rundir import RunDir
 from minigpt_core.runlog import RunLog
-from minigpt_core.status import Command, Envelope, Event, Reading, Stamp, Status, Stop
+from minigpt_core.status import Command, Event, Reading, Stamp, Status, Stop
 from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
 from minigpt_core.summary import parameters
 from minigpt_core.tokenizer import excerpt
 from minigpt_core.weights import StoredWeights
+from minigpt_tui.past import Past
 
 PROGRESS = ("total_steps", "val_loss", "val_step", "best_val_loss", "best_step", "final_val_loss", "lr_scale")
 """What of a checkpoint's state a status shows."""
 
 
-class LocalSession:
+class LocalSession(Past):
     """Answers every screen's question from the run's directory, plus the engine's live status.
 
     Use `LocalSession.training(plan)` or `LocalSession.finished(run, checkpoint)`.
     """
 
+    owned = True
+
     def __init__(self, run: RunDir, source: Engine | StoredWeights, status: Status) -> None:
+        super().__init__(run, source.plan.tokens if isinstance(source, Engine) else None)
         self._engine = source if isinstance(source, Engine) else None
         self.trains = self._engine is not None
-        self.run = run
         self._source, self._stored = source, status
-        self._history = RunHistory(run)
         self._log: RunLog | None = None
         self._sampler = Sampler(source, self._keep)
         self._prober = source.prober if isinstance(source, Engine) else Prober(source)
-        self._replay = Replay(run)
         self._landmarks: Landmarks | None = source.landmarks if isinstance(source, Engine) else None
-        self._cast = Cast(run, source.plan.tokens if isinstance(source, Engine) else None)
         self._monitor: Monitor | None = None
-        self.library = Library(run.path.parent)
 
     @classmethod
-    def training(cls, plan: Plan) -> LocalSession:
-        engine = Engine(plan, watched=True)
+    def training(cls, plan: Plan, watched: bool = True) -> LocalSession:
+        """A run that trains here, once it is started; `watched` by a screen in this process, or by none yet."""
+        engine = Engine(plan, watched)
         return cls(plan.run, engine, engine.status())
 
     @classmethod
@@ -68,17 +63,19 @@ class LocalSession:
         return cls(run, StoredWeights(run, checkpoint), stored_status(run))
 
     def start(self) -> None:
-        self._history.follow()
-        self._replay.start()
-        if self._engine is not None:
-            self._engine.start()
-        else:
+        self.follow()
+        self.begin()
+        if self._engine is None:
             self._landmarks = stored_landmarks(self.run)
 
+    def begin(self) -> None:
+        """Train without reading the past, which nobody looks at."""
+        if self._engine is not None:
+            self._engine.start()
+
     def status(self) -> Status:
-        smoothed = self._history.series.last("smoothed")
         status = self._finished(self._source) if isinstance(self._source, StoredWeights) else self._source.status()
-        return msgspec.structs.replace(status, smoothed_loss=smoothed)
+        return self.smoothed(status)
 
     def _finished(self, source: StoredWeights) -> Status:
         """Of a run nobody trains: its last row and, once they are loaded, what its checkpoint says."""
@@ -102,15 +99,6 @@ class LocalSession:
             status = msgspec.structs.replace(status, phase=phase, **known)
         return status
 
-    def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
-        return self._history.series.envelope(metric, lo, hi, buckets)
-
-    def smooth(self, beta: float) -> None:
-        self._history.series.smooth(beta)
-
-    def events(self, after: int = 0) -> list[Event]:
-        return self._history.events[after:]
-
     def send(self, command: Command) -> None:
         if self._engine is not None:
             self._engine.send(command)
@@ -126,26 +114,18 @@ class LocalSession:
         tokens = None if length is None else self._source.validation(length, number * length)
         return excerpt(self._source.tokenizer, tokens) if tokens is not None and len(tokens) else None
 
-    def speakers(self) -> tuple[str, ...]:
-        return self._cast.names()
-
     def frame(self) -> Frame | None:
-        return self._replay.frame() if self._replay.looking_back else self._prober.frame()
+        return self.past_frame() if self.looking_back else self.live_frame()
+
+    def live_frame(self) -> Frame | None:
+        """The newest look into the weights, wherever whoever sits here is looking."""
+        return self._prober.frame()
 
     def probe_failure(self) -> str | None:
-        return self._replay.failure if self._replay.looking_back else self._prober.failure
+        return self.past_failure() if self.looking_back else self.live_failure()
 
-    def recorded(self) -> np.ndarray:
-        return self._replay.steps()
-
-    def look_back(self, step: int | None) -> None:
-        self._replay.look_back(step)
-
-    def recorded_sample(self) -> RecordedSample | None:
-        return self._replay.sample()
-
-    def head_history(self) -> HeadHistory | None:
-        return self._replay.head_history()
+    def live_failure(self) -> str | None:
+        return self._prober.failure
 
     def ladder(self) -> Ladder | None:
         return self._landmarks.ladder if self._landmarks is not None else None
@@ -160,9 +140,12 @@ class LocalSession:
     def close(self) -> None:
         self._sampler.close()
         self._prober.close()
-        self._replay.close()
-        self.library.close()
+        self.let_go()
         self.send(Stop())
+
+    def ended(self, timeout: float) -> bool:
+        """Whether the trainer has ended, if there is one, within so many seconds; what observes it may go on."""
+        return self._engine is None or self._engine.join(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the trainer, and for the observers: a thread left in native code would abort the program's end."""
@@ -172,7 +155,7 @@ class LocalSession:
             return None if deadline is None else max(0.0, deadline - time.monotonic())
 
         trained = self._engine is None or self._engine.join(left())
-        return trained and all(thread.join(left()) for thread in (self._sampler, self._prober, self._replay))
+        return trained and all(thread.join(left()) for thread in (self._sampler, self._prober)) and self.gone(left())
 
     def _keep(self, generation: Generation) -> None:
         """Write an answer to the run's events; a run that cannot be written loses nothing but these lines."""

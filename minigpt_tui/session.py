@@ -1,7 +1,8 @@
 """The Session protocol: all that a screen may ask of a run, wherever that run lives.
 
-`LocalSession` answers from an engine in this process or, for a finished run, from its directory. Screens and widgets
-know this protocol and the plain types of `minigpt_core.status`, and no torch.
+`LocalSession` answers from an engine in this process or, for a finished run, from its directory; those of
+`minigpt_tui.link.remote` ask the process that trains. Screens and widgets know this protocol and the plain types of
+`minigpt_core.status`, and no torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ class Session(Protocol):
 
     trains: bool
     """Whether there is a trainer to command; False on a finished run."""
+
+    owned: bool
+    """Whether the run ends with this session: False where another process trains it."""
 
     library: Library
     """The runs that lie beside this one."""

@@ -20,6 +20,7 @@ from minigpt_tui.preferences import Color, Preferences, Theme
 
 ASKED = "asked for"
 DUMB = ("", "dumb", "unknown")
+LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 TRUECOLOR_TERMS = ("alacritty", "foot", "ghostty", "kitty", "wezterm", "-direct")
 UTF8 = ("utf-8", "utf8")
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
@@ -135,22 +136,34 @@ def complain(message: str, code: int) -> int:
     return code
 
 
-def stop_on_signal(stop: Callable[[], None]) -> list[int]:
-    """Call `stop` at the first signal to end; a second one ends the program. Returns the list it is noted in."""
+def stop_on_signal(stop: Callable[[], None], hang_up: Callable[[], None] = lambda: None) -> list[int]:
+    """Call `stop` at the first signal to end; a second one ends the program. Returns the list it is noted in.
+
+    A terminal that goes away ends nothing: `hang_up` is called, unless the program was told to ignore it (`nohup`).
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGHUP:
-            return  # a closing terminal may say so twice
         if received:  # asked twice: leave at once, with what was saved last
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         received.append(number)
         stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, note)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: hang_up())
     return received
+
+
+def let_go_of_terminal(log: Path) -> None:
+    """Standard input ends here, and what is said from now on goes to a log: this process outlives its terminal."""
+    for flags, path, descriptors in ((os.O_RDONLY, os.devnull, (0,)), (LOG_FLAGS, str(log), (1, 2))):
+        opened = os.open(path, flags, 0o666)
+        for descriptor in descriptors:
+            os.dup2(opened, descriptor)
+        os.close(opened)
 
 
 def leave_at_once(code: int) -> NoReturn:

@@ -20,6 +20,7 @@ def nobodys_preferences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIGPT_TUI_CONFIG", os.devnull)
         patch.setenv("XDG_STATE_HOME", str(state))
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         patch.setenv("MINIGPT_TUI_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

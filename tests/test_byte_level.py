@@ -27,6 +27,8 @@ from minigpt_core.tokenizer import (
     well_formed,
 )
 from minigpt_core.tokenizer_spec import TokenizerSpec, encode_pieces, fit
+from minigpt_tui.safetext import token_label
+from minigpt_tui.widgets.attention_map import first_cell
 
 SENTENCE = "the cat sat on a mat while birds sang don't it's 1984 café naïve 世界 🎈 ..."
 EXAMPLES = int(os.environ.get("MINIGPT_ROUND_TRIPS", "60"))
@@ -125,6 +127,13 @@ def test_labels_show_what_is_no_character() -> None:
     tokens = (*byte_alphabet(), "xâ")
     assert BPETokenizer(tokens, ("x â",)).token_labels([256]) == ("x‹E2›",)
     assert all(BPE.token_labels(range(BPE.vocab_size)))
+
+
+@pytest.mark.parametrize(
+    ("token", "cell"), [("a", "a"), (" ", "␣"), (" the", "t"), ("\n", "⏎"), ("‹E2›", "‹"), ("世", "□")]
+)
+def test_one_cell_tells_tokens_apart_on_an_axis(token: str, cell: str) -> None:
+    assert first_cell(token_label(token)) == cell
 
 
 def test_what_a_model_writes_has_no_surrogates_and_a_label_for_half_a_character() -> None:

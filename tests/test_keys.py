@@ -70,6 +70,7 @@ LEAVING = [
     Case("app.quit", lambda app: app.session.closed, True),
     Case("app.quit", lambda app: app.session.closed, True, "i"),
     Case("app.leave", lambda app: app.session.closed, True),
+    Case("run.detach", lambda app: (app.session.closed, app.detaching), (True, True)),
     Case("app.leave", lambda app: app.insisted, True, "q"),
 ]
 

@@ -260,7 +260,7 @@ def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(text_file, tmp
 
     first = plan(text_file, tmp_path, "run")
     next(iter(first.build()))
-    with pytest.raises(UserError, match=rf"trained already \(process {os.getpid()} on .*\); stop that first") as error:
+    with pytest.raises(UserError, match=rf"trained already \(process {os.getpid()} on .*\); watch it with") as error:
         prepare_resume("run", {}, str(tmp_path))
     assert "\n" not in str(error.value)
     first.release()

@@ -1,16 +1,13 @@
 """How the app ends when it is told to, or when its terminal or its trainer fails: by signals, in a real terminal."""
 
-import os
 import re
 import signal
 import sys
-import time
 
-import psutil
 import pytest
 
 from tests.terminal import Terminal
-from tests.test_pty import ENDLESS, SMALL, assert_intact, events, said, steps_logged, wait_step
+from tests.test_pty import ENDLESS, SMALL, assert_intact, said, wait_step
 
 
 @pytest.fixture
@@ -48,33 +45,6 @@ def test_a_second_interrupt_leaves_at_once_with_what_was_saved_last(folder):
         assert terminal.wait_exit(10) == 130
         assert_intact(terminal)
     assert (folder / "runs/run/model_checkpoint.pt").exists()
-
-
-NO_SIGNAL = """
-import asyncio, signal
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-import minigpt_tui.base as base
-base.SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""
-
-
-@pytest.mark.parametrize("code", ["", NO_SIGNAL], ids=["hang-up", "end of file"])
-def test_a_terminal_that_goes_away_leaves_a_checkpoint_and_no_process(folder, code):
-    terminal = Terminal([*prelude(code), *words()], cwd=folder)
-    seen = wait_step(terminal, 5)
-    process = psutil.Process(terminal.child.pid)
-    terminal.child.ptyproc.fileobj.close()
-    gone_by = time.monotonic() + 20
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > gone_by:
-            process.kill()
-            pytest.fail("it lives on without a terminal")
-        time.sleep(0.05)
-    _, status = os.waitpid(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 129
-    saves = [event["step"] for event in events(folder / "runs/run") if event["kind"] == "save"]
-    assert saves[-1] == steps_logged(folder / "runs/run")[-1] >= seen
-    assert "Traceback" not in (folder / "runs/run/train.log").read_text()
 
 
 NATIVE = """

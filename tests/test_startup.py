@@ -27,7 +27,7 @@ from minigpt_tui.preferences import Preferences
 
 seen = []
 
-def show(session, *_):
+def draw(session, *_):
     session.start = lambda: seen.append(set(sys.modules))  # what the first frame on the screen begins
     async def open_and_look():
         app = MiniGPTApp(session, launch.term.inspect())
@@ -36,9 +36,9 @@ def show(session, *_):
                 await pilot.pause(0.01)
             assert "samples" in app.export_screenshot()
     asyncio.run(open_and_look())
-    return 0
+    return launch.Left(None, outlived=False, detached=False, paused=False)
 
-launch.show = show
+launch.draw = draw
 launch.term.decide = lambda *_, decide=launch.term.decide: decide(os.environ, {}, Preferences())
 sys.argv = ["minigpt-tui", "train", "--name", "run", "--steps", "3"]
 try:
@@ -46,6 +46,7 @@ try:
 except SystemExit as left:
     assert not left.code
 heavy = {"torch", "matplotlib", "jinja2", "pydantic", "rich.markdown", "typer.rich_utils", "markdown_it"} & seen[0]
+heavy |= {"websockets"} & seen[0]
 assert not heavy, heavy
 later = {f"minigpt_tui.screens.{name}" for name in ("gallery", "runs", "compare", "experiment", "tour")} & seen[0]
 assert not later, later

@@ -69,6 +69,26 @@ LowBandwidth = Annotated[
     bool | None, LOOK("Repaint less often, for slow links.", "--low-bandwidth/--no-low-bandwidth", metavar="")
 ]
 
+Temperature = Annotated[
+    list[float] | None,
+    SAMPLING("0 is greedy; repeat it for several answers ({temperature:g}).", metavar="<float>"),
+]
+TopK = Annotated[int | None, SAMPLING("Keep the k most likely tokens; 0 keeps all ({top_k}).")]
+TopP = Annotated[float | None, SAMPLING("Keep the likeliest tokens that make up p ({top_p:g}).")]
+MinP = Annotated[float | None, SAMPLING("Drop tokens below this share of the best ({min_p:g}).")]
+RepetitionPenalty = Annotated[float | None, SAMPLING("Above 1 discourages repeating ({repetition_penalty:g}).")]
+MaxNewTokens = Annotated[int | None, SAMPLING("Length of an answer ({max_new_tokens}).")]
+StopText = Annotated[list[str] | None, SAMPLING("End an answer at this text (repeatable).", metavar="<str>")]
+Seed = Annotated[int | None, SAMPLING("For the same answer again (random).")]
+NumSamples = Annotated[int | None, SAMPLING("Answers at each temperature ({num_samples}).")]
+Stream = Annotated[bool, OUTPUT("Show tokens as they are drawn.", "--stream/--no-stream", metavar="")]
+
+
+def sampling(options: dict[str, Any]) -> list[SampleConfig]:
+    """The settings to answer with, one for each temperature that was given."""
+    one = given(options, of=SampleConfig) | {"stop": tuple(options["stop"] or ())}
+    return [SampleConfig(**one | {"temperature": t}) for t in options["temperature"] or [SampleConfig().temperature]]
+
 
 def given(options: dict[str, Any], of: type | None = None) -> dict[str, Any]:
     """The options that were given; with `of`, those among its fields."""

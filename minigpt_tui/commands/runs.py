@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from minigpt_core.config import SampleConfig
 from minigpt_tui.commands.options import (
     LOOK,
     OUTPUT,
@@ -16,12 +15,22 @@ from minigpt_tui.commands.options import (
     Ascii,
     Color,
     LowBandwidth,
+    MaxNewTokens,
+    MinP,
     Mouse,
+    NumSamples,
     Out,
+    RepetitionPenalty,
     RunArgument,
+    Seed,
+    StopText,
+    Stream,
+    Temperature,
     Theme,
-    given,
+    TopK,
+    TopP,
     likes,
+    sampling,
 )
 from minigpt_tui.safetext import on_terminal
 
@@ -51,21 +60,16 @@ def chat(
 def generate(
     run: RunArgument = None,
     prompt: Annotated[str | None, SAMPLING("What to go on from; else stdin, less its last line break.")] = None,
-    temperature: Annotated[
-        list[float] | None,
-        SAMPLING("0 is greedy; repeat it for several answers ({temperature:g}).", metavar="<float>"),
-    ] = None,
-    top_k: Annotated[int | None, SAMPLING("Keep the k most likely tokens; 0 keeps all ({top_k}).")] = None,
-    top_p: Annotated[float | None, SAMPLING("Keep the likeliest tokens that make up p ({top_p:g}).")] = None,
-    min_p: Annotated[float | None, SAMPLING("Drop tokens below this share of the best ({min_p:g}).")] = None,
-    repetition_penalty: Annotated[
-        float | None, SAMPLING("Above 1 discourages repeating ({repetition_penalty:g}).")
-    ] = None,
-    max_new_tokens: Annotated[int | None, SAMPLING("Length of an answer ({max_new_tokens}).")] = None,
-    stop: Annotated[list[str] | None, SAMPLING("End an answer at this text (repeatable).", metavar="<str>")] = None,
-    seed: Annotated[int | None, SAMPLING("For the same answer again (random).")] = None,
-    num_samples: Annotated[int | None, SAMPLING("Answers at each temperature ({num_samples}).")] = None,
-    stream: Annotated[bool, OUTPUT("Show tokens as they are drawn.", "--stream/--no-stream", metavar="")] = True,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    max_new_tokens: MaxNewTokens = None,
+    stop: StopText = None,
+    seed: Seed = None,
+    num_samples: NumSamples = None,
+    stream: Stream = True,
     json: Annotated[bool, OUTPUT("One JSON object a line and answer.", "--json", metavar="")] = False,
     out: Out = "runs",
 ) -> int:
@@ -76,10 +80,9 @@ def generate(
     minigpt-tui generate my-run --prompt "To be" --temperature 0.5 --seed 7
     echo "Once upon" | minigpt-tui generate --max-new-tokens 500 --json
     """
-    options = given(locals(), of=SampleConfig) | {"stop": tuple(stop or ())}
+    settings = sampling(locals())
     from minigpt_tui import write
 
-    settings = [SampleConfig(**options | {"temperature": one}) for one in temperature or [SampleConfig().temperature]]
     return write.generate(run, Path(out), prompt, settings, stream=stream, json=json)
 
 
@@ -133,14 +136,28 @@ def runs(
     return 0
 
 
-def show(run: RunArgument = None, out: Out = "runs") -> None:
+def show(
+    run: RunArgument = None,
+    toml: Annotated[
+        bool, OUTPUT("Print a file for train --config that makes the same run again.", "--toml", metavar="")
+    ] = False,
+    out: Out = "runs",
+) -> None:
     """Show a run: how it was made, how far it came, how to go on.
 
     [bold]Examples[/bold]
     minigpt-tui runs show
     minigpt-tui runs show my-run
+    minigpt-tui runs show my-run --toml > run.toml
     """
     from minigpt_core.rundir import find_run
+
+    found = find_run(run, Path(out))
+    if toml:
+        from minigpt_tui import run_file
+
+        print(run_file.of_run(found), end="")
+        return
     from minigpt_tui import listing
 
-    listing.print_run(find_run(run, Path(out)))
+    listing.print_run(found)

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate every one of them again, twice.
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,7 +31,27 @@ from minigpt_tui.commands.options import (
 from minigpt_tui.preferences import Preferences
 
 
+def file_of_options(context: typer.Context, config: str | None) -> str | None:
+    """`--config`: what it names stands behind the options that were given."""
+    if config is not None:
+        from minigpt_tui import run_file
+
+        run_file.use(context, config, train)
+    return config
+
+
 def train(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="A TOML file of these options (n_layers = 2); those given here win.",
+            metavar="FILE",
+            rich_help_panel="Run",
+            is_eager=True,
+            callback=file_of_options,
+        ),
+    ] = None,
     data: Data = None,
     encoding: Encoding = None,
     text_field: TextField = None,
@@ -96,6 +117,8 @@ def train(
     out: Out = "runs",
     resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
     headless: Annotated[bool, RUN("No app: progress on the terminal.", "--headless", metavar="")] = False,
+    detach: Annotated[bool, RUN("In a process of its own; see attach.", "--detach", metavar="")] = False,
+    paused: Annotated[bool, RUN("Begin paused.", "--paused", metavar="")] = False,
     theme: Theme = None,
     color: Color = None,
     ascii: Ascii = None,
@@ -113,8 +136,18 @@ def train(
     minigpt-tui train --minutes 5 --ablate no-positions --name blind
     cat *.md | minigpt-tui train --data - --headless
     minigpt-tui train --resume blind --steps 8000
+    minigpt-tui train --detach
+    minigpt-tui train --config run.toml --name again
     """
-    options = given(locals())
+    options = {name: value for name, value in given(locals()).items() if name not in ("context", "config")}
+    if config is not None:
+        from minigpt_tui import run_file
+
+        options = run_file.settled(context, options)
+    if detach:
+        from minigpt_tui import launch
+
+        return launch.train_detached([*(word for word in sys.argv[1:] if word != "--detach"), "--headless"])
     from minigpt_core.plan import Request, prepare, prepare_resume
     from minigpt_tui import launch
 
@@ -124,7 +157,7 @@ def train(
     if save_every is not None and save_every.isdecimal():
         options["save_every"] = int(save_every)
     if resume is not None:
-        about_this_call = ("resume", "out", "headless", *Preferences.__struct_fields__)
+        about_this_call = ("resume", "out", "headless", "detach", "paused", *Preferences.__struct_fields__)
         plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
     else:
         sizes = {name: value for name, value in given(options, of=ModelConfig).items() if name != "vocab_size"}
@@ -133,7 +166,7 @@ def train(
 
         with EncodingProgress() as progress:
             plan = prepare(request, progress)
-    return launch.train(plan, headless=headless, likes=look, text_on_stdin=data == "-")
+    return launch.train(plan, headless=headless, likes=look, text_on_stdin=data == "-", paused=paused)
 
 
 def tour(

@@ -64,7 +64,7 @@ class MainScreen(SteerScreen):
         (30, "-h-tall"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "app.quit", "save and quit; again: at once", id="app.leave"),
+        Binding("q", "app.quit", "save and quit (attached: just leave); again: at once", id="app.leave"),
         Binding("escape", "escape", "stop the answer, or go live, or restore", id="app.escape"),
         *[Binding(str(n), f"pick('{name}')", f"{name} pane", id=f"pane.{name}") for n, name in enumerate(PANES, 1)],
         Binding("tab", "app.focus_next", "next pane", id="pane.next"),

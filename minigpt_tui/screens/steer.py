@@ -27,6 +27,7 @@ class SteerScreen(TravelScreen):
         Binding("space", "pause", "pause, resume", id="run.pause"),
         Binding("n", "step", "one step while paused", id="run.step"),
         Binding("s", "save", "save a checkpoint", id="run.save"),
+        Binding("d", "app.detach", "detach: leave, training goes on", id="run.detach"),
         Binding("left_parenthesis", "scale(0.5)", "learning rate ×0.5", id="run.slower"),
         Binding("right_parenthesis", "scale(2.0)", "learning rate ×2", id="run.faster"),
         Binding("e", "evaluate(0.5)", "evaluate twice as often", id="run.evaluate-more"),

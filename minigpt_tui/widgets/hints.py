@@ -104,6 +104,7 @@ def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hi
             Hint(3, "run.pause", "resume" if paused else "pause", "screen.pause"),
             *([Hint(4, "run.step", "one step", "screen.step")] if paused else []),
             Hint(5, "run.save", "save", "screen.save"),
+            Hint(6, "run.detach", "detach", "app.detach"),
         ]
     return [
         Hint(2, "talk.prompt", "prompt", "screen.prompt"),

@@ -1,0 +1,71 @@
+"""Training in a process that no terminal can end: begun by one that leaves.
+
+The new process has a session of its own. It keeps the terminal's descriptors until its run has begun, so that what goes
+wrong before is read where it was asked for, and then lets go of them and says so over a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from minigpt_core.rundir import RunDir
+from minigpt_tui.terminal import let_go_of_terminal
+
+READY = "MINIGPT_TUI_READY"
+"""The environment variable that holds the descriptor to speak to once a run has begun."""
+PROGRAM = (sys.executable, "-m", "minigpt_tui")
+
+
+class Started:
+    """How a process that was begun fares once it is known.
+
+    Attributes:
+        run: its run's directory; None if the run never began.
+        pid: the process.
+        code: its exit code, if it ended.
+    """
+
+    def __init__(self, run: Path | None, pid: int, code: int | None) -> None:
+        self.run, self.pid, self.code = run, pid, code
+
+
+def start(arguments: list[str]) -> Started:
+    """Run this program with these arguments in a session of its own; returns once its run has begun, or never will.
+
+    A Ctrl-C meanwhile ends it.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe:
+        environment = os.environ | {READY: str(writing)}
+        process = subprocess.Popen([*PROGRAM, *arguments], env=environment, pass_fds=[writing], start_new_session=True)
+        os.close(writing)
+        try:
+            said = pipe.readline().rstrip("\n")
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+    if said:
+        process.returncode = 0  # it is on its own: nobody waits for it
+        return Started(Path(said), process.pid, None)
+    return Started(None, process.pid, process.wait())
+
+
+def go_on(run: RunDir, paused: bool) -> Started:
+    """Have a process of its own go on with a run that was saved here and is unlocked."""
+    return start(["train", "--resume", str(run.path.resolve()), "--headless", *(["--paused"] if paused else [])])
+
+
+def tell_begun(run: RunDir) -> bool:
+    """In the new process: its run has begun. Whether there was somebody to tell, who then leaves us alone."""
+    writing = os.environ.pop(READY, None)
+    if writing is None:
+        return False
+    let_go_of_terminal(run.train_log)
+    with os.fdopen(int(writing), "w", errors="surrogateescape") as pipe:
+        pipe.write(f"{run.path.resolve()}\n")
+    return True

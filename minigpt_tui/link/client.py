@@ -1,0 +1,130 @@
+"""A connection to a run that trains in another process: kept up in a thread of its own, begun again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt_tui.link import messages as m
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+RETRY_SECONDS = 0.3
+OPEN_SECONDS = 5.0
+
+
+class Link:
+    """Says what it is given and passes on what it hears; nobody who uses it ever waits.
+
+    Args:
+        find: where the socket is at this moment; None while nobody trains the run.
+        hear: told of every reply, from the link's thread.
+        opened: told of every new connection, from the link's thread, after its welcome was heard.
+
+    Attributes:
+        problem: why there is no connection, in a line; None while there is one.
+    """
+
+    def __init__(
+        self, find: Callable[[], Path | None], hear: Callable[[m.Reply], None], opened: Callable[[], None]
+    ) -> None:
+        self._find, self._hear, self._opened = find, hear, opened
+        self.problem: str | None = "connecting"
+        self._loop = asyncio.new_event_loop()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._closed = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def say(self, request: m.Request) -> None:
+        """Send a request over the connection there is; without one it is lost."""
+        data = m.encode(request)
+        self._call(lambda: self._outgoing.put_nowait(data))
+
+    def close(self) -> None:
+        self._call(self._closed.set)
+
+    def join(self, timeout: float | None = None) -> bool:
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._loop.call_soon_threadsafe(function)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._keep_up())
+        self._loop.close()
+
+    async def _keep_up(self) -> None:
+        closed = asyncio.create_task(self._closed.wait())
+        while not self._closed.is_set():
+            work = asyncio.create_task(self._connect())
+            await asyncio.wait({work, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await work
+                return
+            self.problem = work.result()
+            await asyncio.wait({closed}, timeout=RETRY_SECONDS)
+
+    async def _connect(self) -> str:
+        """Until the connection ends; why it did."""
+        from websockets.asyncio.client import unix_connect
+        from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+        path = self._find()
+        if path is None:
+            return "nobody trains this run now"
+        try:
+            if path.stat().st_uid != os.getuid():
+                return f"{str(path)!r} is another user's"
+            async with unix_connect(
+                str(path),
+                compression=None,
+                proxy=None,
+                max_size=m.MAX_NEWS,
+                open_timeout=OPEN_SECONDS,
+                close_timeout=0.5,
+            ) as connection:
+                welcome = m.read_reply(await asyncio.wait_for(connection.recv(), OPEN_SECONDS))
+                if not isinstance(welcome, m.Welcome) or welcome.protocol != m.PROTOCOL:
+                    return "it is trained by another version of minigpt-tui"
+                self._hear(welcome)
+                self.problem = None
+                self._outgoing = asyncio.Queue()
+                self._opened()
+                sending = asyncio.create_task(self._send(connection))
+                try:
+                    async for data in connection:
+                        self._hear(m.read_reply(data))
+                finally:
+                    sending.cancel()
+        except m.MalformedError:
+            return "it is trained by another version of minigpt-tui"
+        except InvalidStatus as error:
+            return error.response.body.decode(errors="replace").strip() if error.response.body else str(error)
+        except (ConnectionClosed, WebSocketException, TimeoutError, EOFError):
+            return "the connection was lost"
+        except OSError as error:
+            return f"cannot connect to {str(path)!r}: {error.strerror or error}"
+        return "the connection was lost"
+
+    async def _send(self, connection: ClientConnection) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        with contextlib.suppress(ConnectionClosed):  # whoever reads notices
+            while True:
+                await connection.send(await self._outgoing.get())

@@ -1,0 +1,160 @@
+"""A run outlives the terminal that it was started from, to the bit, and can be come back to."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from minigpt_core.lock import holder, is_locked
+from minigpt_core.rundir import RunDir
+from tests.terminal import Terminal
+from tests.test_pty import SMALL, app, assert_intact, events, said, step, steps_logged, train, wait_step
+
+PROGRAM = [sys.executable, "-m", "minigpt_tui"]
+LENGTH = ["--steps", "500", "--eval-every", "100", "--data", "text.txt", *SMALL]
+NO_SIGNAL = """
+import asyncio, signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+import minigpt_tui.base as base
+base.SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""
+
+
+def call(folder, *words):
+    result = subprocess.run([*PROGRAM, *words], check=False, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def weights(run):
+    return torch.load(run / "model_checkpoint.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, text):
+    """A folder with a text, a run that nobody disturbed, and sockets of its own."""
+    folder = tmp_path_factory.mktemp("detach")
+    (folder / "text.txt").write_text(text)
+    call(folder, "train", *LENGTH, "--name", "straight", "--headless")
+    return folder
+
+
+def rows(run):
+    """What does not depend on the clock."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in ("time", "tok_s")} for line in lines]
+
+
+def assert_undisturbed(place, name, whole=False):
+    """So far it went as the run that nobody disturbed, to the bit; if it is `whole`, to the end."""
+    straight, run = place / "runs/straight", place / "runs" / name
+    there, here = rows(straight), rows(run)
+    assert here == there[: len(here)]
+    if whole:
+        assert len(here) == len(there)
+        expected, found = weights(straight), weights(run)
+        assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+
+
+def close(terminal):
+    terminal.child.ptyproc.fileobj.close()
+
+
+def hang_up(terminal):
+    terminal.child.kill(signal.SIGHUP)
+
+
+@pytest.mark.parametrize(
+    ("code", "leave"), [("", close), (NO_SIGNAL, close), ("", hang_up)], ids=["closed", "end of file", "signal"]
+)
+def test_a_run_whose_terminal_goes_away_goes_on_and_can_be_come_back_to(place, request, code, leave):
+    name = f"run-{request.node.callspec.id.replace(' ', '-')}"
+    program = [sys.executable, "-c", f"{code}\nfrom minigpt_tui.cli import main; main()"]
+    terminal = Terminal([*program, "train", *LENGTH, "--name", name], cwd=place)
+    wait_step(terminal, 3)
+    run, pid = RunDir(place / "runs" / name), terminal.child.pid
+    call(place, "pause", name)  # a small run would be over before we are back
+    leave(terminal)
+    time.sleep(0.5)
+    assert holder(run).pid == pid
+    assert psutil.Process(pid).is_running()
+
+    with app(place, "attach", name) as viewer:
+        viewer.wait_for("paused")
+        before = step(viewer)
+        viewer.send("4")
+        viewer.wait_for("passed uniform")  # what happened before it came
+        viewer.send("i")
+        viewer.send("the \r")
+        until(lambda: "the " in [event.get("data", {}).get("prompt") for event in events(run.path)])
+        viewer.child.kill(signal.SIGKILL)  # as rude as a viewer can be
+    call(place, "resume", name)
+    until(lambda: steps_logged(run.path)[-1] > before)
+    if whole := leave is close and not code:
+        until(lambda: not is_locked(run))
+    else:  # writing the pictures at a run's end takes its time
+        call(place, "stop", name)
+    assert_undisturbed(place, name, whole)
+    assert terminal.wait_exit() == 0 if leave is hang_up else os.waitpid(pid, 0)[1] == 0
+    assert "Traceback" not in run.train_log.read_text()
+
+
+def test_d_gives_the_shell_back_and_another_process_trains_on(place):
+    with train(place, *LENGTH, "--name", "detached") as terminal:
+        wait_step(terminal, 3)
+        terminal.send(" ")
+        terminal.wait_for("paused")
+        at = step(terminal)
+        terminal.send("d")
+        assert terminal.wait_exit(30) == 0
+        assert_intact(terminal)
+    told = re.search(r"paused as process (\d+). Come back: minigpt-tui attach detached", said(terminal))
+    run = RunDir(place / "runs/detached")
+    held = holder(run)
+    assert held.pid == int(told[1]) != terminal.child.pid
+    assert os.getsid(held.pid) == held.pid
+    with app(place, "attach") as viewer:
+        viewer.wait_for("paused")
+        assert step(viewer) == at
+        viewer.send(" ")
+        wait_step(viewer, at + 1)
+        viewer.send("q")
+        assert viewer.wait_exit() == 0
+        assert_intact(viewer)
+    assert is_locked(run)
+    call(place, "stop")
+    until(lambda: not is_locked(run))
+    assert_undisturbed(place, "detached")
+
+
+def test_train_detach_begins_in_a_process_of_its_own(place):
+    said = call(place, "train", *LENGTH, "--name", "away", "--detach", "--paused")
+    run = RunDir(place / "runs/away")
+    assert said.splitlines()[0] == f"run {run.path}"
+    assert "minigpt-tui attach away" in said
+    assert "training" in next(line for line in call(place, "runs").splitlines() if line.startswith("away"))
+    call(place, "stop", "away")
+    until(lambda: not is_locked(run))
+    assert "--resume runs/away" in run.train_log.read_text()
+
+
+def test_what_cannot_begin_detached_says_why_in_the_shell(place):
+    words = ["train", "--detach", "--data", "none"]
+    result = subprocess.run([*PROGRAM, *words], check=False, cwd=place, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("minigpt-tui: no such file or corpus: 'none'")
+    assert result.stderr.count("\n") == 1
