@@ -75,7 +75,7 @@ def plan(tokens: int, columns: int, rows: int, per_cell: int) -> Plan:
 
 
 def first_cell(label: str) -> str:
-    """One cell that stands for a token on an axis: the first that is no space, since most merged tokens begin with it."""
+    """One cell that stands for a token on an axis: the first but a space, with which most merged tokens begin."""
     sign = label[:2].lstrip(PICTURES[" "])[:1] or label[:1]
     return sign if sign and cell_len(sign) == 1 else "□"
 
