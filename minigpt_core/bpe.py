@@ -28,6 +28,10 @@ MIN_FREQUENCY = 2
 SAFE_CUT = re.compile(r"(?<=\S)[ \n]")
 """White space after something else: there every one of GPT-2's stretches ends, and none looks further."""
 SURROGATES = re.compile("([\ud800-\udfff]+)")
+LONGEST = 64
+"""Bytes of a trained token: each is to be a pattern, not a passage, and fit where tokens are shown."""
+MOST_TOKENS = 2**18
+"""Of a vocabulary; published ones of this kind have at most 100,000."""
 NEARBY = 4096
 """Characters from the end among which a safe cut is looked for first."""
 
@@ -71,9 +75,11 @@ class BPETokenizer:
     merges: tuple[str, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
+        if max(len(self.tokens), len(self.merges)) > MOST_TOKENS:
+            raise UsageError(f"a BPE vocabulary may have {MOST_TOKENS:,} tokens, not {len(self.tokens):,}")
         known = self._ids
-        if len(known) != len(self.tokens):
-            raise UsageError("the BPE vocabulary holds a token more than once")
+        if len(known) != len(self.tokens) or "" in known:
+            raise UsageError("the BPE vocabulary holds a token more than once, or an empty one")
         if missing := sum(byte not in known for byte in byte_alphabet()):
             raise UsageError(f"the BPE vocabulary lacks {missing} of the 256 bytes: it cannot take every text")
         for merge in self.merges:
@@ -95,6 +101,7 @@ class BPETokenizer:
             vocab_size=vocab_size,
             min_frequency=MIN_FREQUENCY,
             initial_alphabet=byte_alphabet(),
+            max_token_length=LONGEST,
             show_progress=False,
         )
         # UTF-8 has no lone surrogates; here they need no more than a place.
@@ -107,6 +114,10 @@ class BPETokenizer:
     @property
     def vocab_size(self) -> int:
         return len(self.tokens)
+
+    @property
+    def byte_lengths(self) -> np.ndarray:
+        return np.array([len(data) for data in self._bytes], np.int64)
 
     def encode(self, text: str) -> np.ndarray:
         ids = [np.fromiter(self._encode(piece), np.int64) for piece in cut_safely(last_safe_cut, [text])]

@@ -100,6 +100,10 @@ class ByteTokenizer:
     def vocab_size(self) -> int:
         return 256
 
+    @property
+    def byte_lengths(self) -> np.ndarray:
+        return np.ones(256, np.int64)
+
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(to_bytes(text), np.uint8).astype(np.int64)
 

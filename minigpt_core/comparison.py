@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigpt_core.bits import bits_per_byte
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.recipe import recipe
 from minigpt_core.rundir import RunDir, find_checkpoint
@@ -54,8 +55,7 @@ class Compared:
 
     def bits_per_byte(self, loss: float | None) -> float | None:
         """A loss in nats a token as bits a byte of text, which does not depend on what a token is."""
-        known = loss is not None and self.tokens_per_byte is not None
-        return loss / math.log(2) * self.tokens_per_byte if known else None  # type: ignore[operator]
+        return bits_per_byte(loss, self.tokens_per_byte)
 
     def curve(self, metric: str, buckets: int, *, per_byte: bool = False) -> Envelope:
         """One of the curves at no more than so many points, in bits a byte if asked for."""
@@ -133,7 +133,7 @@ def _read(label: str, run: RunDir, checkpoint: Path) -> Compared:
         train_loss=smoothed.last if len(smoothed) else None,
         final_val_loss=_number(done[-1].data.get("val_loss")) if ended else None,
         tok_s=float(np.median([row.tok_s for row in rows])) if rows else None,
-        tokens_per_byte=_number(config["corpus"].get("tokens_per_byte", config.get("tokens_per_byte"))),
+        tokens_per_byte=_number(config.get("tokens_per_byte")),
         curves={"val_loss": _measured(rows), "smoothed": smoothed},
     )
 

@@ -64,7 +64,12 @@ class Engine:
 
     def __init__(self, plan: Plan, watched: bool = False) -> None:
         self.plan, self._watched = plan, watched
-        self._status = Status(message="loading torch", name=plan.run.name, run_dir=str(plan.run.path))
+        self._status = Status(
+            message="loading torch",
+            name=plan.run.name,
+            run_dir=str(plan.run.path),
+            tokens_per_byte=plan.tokens_per_byte,
+        )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._trainer: Trainer | None = None
         self._ready = threading.Event()

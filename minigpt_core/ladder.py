@@ -5,9 +5,9 @@ add-k smoothing (Jurafsky & Martin, Speech and Language Processing, 3rd ed. draf
 
     P(c | context) = (n(context, c) + k) / (n(context) + k·V)
 
-Losses are in nats a token, to be drawn on the same axis as the model's. With a character tokenizer that is nats a
-character; for one whose tokens are longer, the ladder is to be fitted on characters all the same, and both it and the
-model's loss are to be drawn in bits a byte.
+The tokens are the model's own, and losses are in nats a token, to be drawn on the same axis as the model's. Memory is
+a few times that of the tokens counted, however large the vocabulary: only n-grams that occur are kept. With tens of
+thousands of tokens hardly any longer n-gram comes back, so the upper rungs are easy ones.
 """
 
 from __future__ import annotations

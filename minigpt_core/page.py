@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from minigpt_core import heads, timeline_plots
+from minigpt_core.bits import bits_per_byte
 from minigpt_core.checkpoint import Run
 from minigpt_core.errors import UserError
 from minigpt_core.frame import HeadHistory, RecordedSample
@@ -76,7 +77,8 @@ def page(run: Run, attention: Attention, prompt: str, samples: list[tuple[float,
         lstrip_blocks=True,
     )
     events = standing(read_events(run.dir))
-    view = _run_view(run) | _curves(run, events) | _recording(run, events) | _attention(attention)
+    view = _run_view(run)
+    view |= _curves(run, events, view["tokens_per_byte"]) | _recording(run, events) | _attention(attention)
     return environment.get_template("report.html.j2").render(
         view, run=run, prompt=prompt, samples=samples, seed=run.config.seed
     )
@@ -150,6 +152,7 @@ def _run_view(run: Run) -> dict[str, Any]:
         "decisions": [(name, _word(devices.get(name)), why) for name, why in devices.get("reasons", {}).items()],
         "device_warning": devices.get("warning"),
         "corpus": corpus,
+        "tokens_per_byte": config.get("tokens_per_byte"),
         "vocabulary": run.tokenizer.vocab_size,
         "versions": config.get("versions", {}),
         "started": [shlex.quote(str(word)) for word in config.get("command", [])],
@@ -164,7 +167,7 @@ def _word(value: object) -> object:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-def _curves(run: Run, events: list[Event]) -> dict[str, Any]:
+def _curves(run: Run, events: list[Event], tokens_per_byte: float | None) -> dict[str, Any]:
     """Losses, learning rate, gradient norm; and what happened on the way."""
     series = Series()
     for row in run.history:
@@ -188,6 +191,7 @@ def _curves(run: Run, events: list[Event]) -> dict[str, Any]:
         "last_step": last,
         "best": best,
         "final": final,
+        "bits": bits_per_byte(value, tokens_per_byte),
         "broken": broken,
         "diverged": bool(broken) and broken[-1] == last,
         "steered": any(event.kind == "lr" for event in events),

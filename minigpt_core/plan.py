@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 
+from minigpt_core.bits import tokens_per_byte
 from minigpt_core.config import (
     DEFAULT_PRESET,
     DEFAULT_SIZES,
@@ -35,7 +36,7 @@ from minigpt_core.sizes import complete_sizes, decide_sizes
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
 from minigpt_core.token_store import Progress
 from minigpt_core.tokenizer import Tokenizer
-from minigpt_core.tokenizer_spec import TokenizerSpec
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
@@ -64,8 +65,10 @@ class Request(Settings, frozen=True):
     encoding: str | None = None
     text_field: str | None = None
     ablate: tuple[str, ...] = ()
+    tokenizer: str = "char"
+    """One of `tokenizer_spec.KINDS`, or the path of a folder with a GPT-2 vocabulary."""
     vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
-    """At least one character and the unknown token."""
+    """What it means and what it may be depends on the tokenizer: `TokenizerSpec`."""
     model: dict[str, Any] = msgspec.field(default_factory=dict)
     train: dict[str, Any] = msgspec.field(default_factory=dict)
     name: str | None = None
@@ -79,6 +82,8 @@ class Plan:
         run: its directory, reserved.
         tokens: (n,) the whole encoded text.
         model, train: the settings as given.
+        spec: how the tokenizer was asked for; of a new run.
+        tokens_per_byte: of the validation split.
         resumed: the run's stored configuration if this is a resume, which starts from `checkpoint`.
     """
 
@@ -92,10 +97,13 @@ class Plan:
         train: dict[str, Any],
         resumed: dict[str, Any] | None = None,
         checkpoint: Path | None = None,
+        spec: TokenizerSpec = CHARACTERS,
     ) -> None:
         self.run, self.tokenizer, self.tokens, self.corpus = run, tokenizer, tokens, corpus
         self.model, self.train, self.resumed = model, train, resumed
         self.checkpoint = checkpoint or run.checkpoint
+        self.spec = spec
+        self.tokens_per_byte = tokens_per_byte(tokenizer, tokens)
         self._lock = RunLock(run)
         self._log: RunLog | None = None
 
@@ -174,6 +182,8 @@ class Plan:
             "train": train.to_dict(),
             "devices": msgspec.to_builtins(devices),
             "corpus": self.corpus,
+            "tokenizer": self.spec.to_dict(),
+            "tokens_per_byte": self.tokens_per_byte,
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in ("minigpt-tui", "torch", "numpy")},
         }
@@ -208,16 +218,11 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     architecture = lookup(PRESETS, request.preset, "preset") | request.model | ablated(request.ablate)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
-    text = load_encoded(
-        request.data,
-        TokenizerSpec(vocab_size=request.vocab_size),
-        progress=progress,
-        encoding=request.encoding,
-        text_field=request.text_field,
-    )
+    spec = TokenizerSpec.parse(request.tokenizer, request.vocab_size)
+    text = load_encoded(request.data, spec, progress=progress, encoding=request.encoding, text_field=request.text_field)
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
-    return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train)
+    return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train, spec=spec)
 
 
 # --- a resumed run ---

@@ -62,8 +62,11 @@ def recipe(
     corpus = config.get("corpus", {})
     options: dict[str, Any] = {"data": _data(corpus, remarks)}
     options |= {name: corpus[name] for name in ("encoding", "text_field") if corpus.get(name)}
-    if tokenizer.get("has_unknown"):
-        options["vocab_size"] = model["vocab_size"]
+    spec = config.get("tokenizer", {})
+    if (kind := spec.get("kind", tokenizer["type"])) != "char":
+        options["tokenizer"] = spec.get("path", kind)
+    if kind == "bpe" or tokenizer.get("has_unknown"):
+        options["vocab_size"] = spec.get("vocab_size", model["vocab_size"])
     # The preset of which the least was changed.
     preset, switches = min(
         (

@@ -18,7 +18,7 @@ from minigpt_core.decoder import Decoder
 from minigpt_core.generation import FinishReason, Generation, SampleSettings
 from minigpt_core.model import GPT
 from minigpt_core.status import Choice, Piece
-from minigpt_core.tokenizer import Tokenizer
+from minigpt_core.tokenizer import Tokenizer, well_formed
 
 COLDEST = 1e-5
 """Below this a temperature is greedy: dividing by it would overflow, and nothing else could be drawn anyway."""
@@ -192,7 +192,9 @@ class Labels(dict[int, str]):
         """A row of `weigh` and the text that the token brought, in plain types."""
         k = len(weighed) // 2 - 1
         likeliest = zip(weighed[1 : k + 1], weighed[k + 2 :], strict=True)
-        return Choice(text, weighed[k + 1], tuple((self[int(token)], p) for token, p in likeliest))
+        drawn = self[int(weighed[0])]
+        alternatives = tuple((self[int(token)], p) for token, p in likeliest)
+        return Choice(text, weighed[k + 1], alternatives, "" if drawn == text else drawn)
 
 
 def stream(
@@ -222,7 +224,7 @@ def stream(
     for count, (token, logits) in enumerate(draw(model, prompt, config, generator), 1):
         drawn = (weigh(logits, token) if choices else token[:, None]).tolist()  # the one wait for the device
         going = [row for row in rows if not stops[row].found]
-        raw = {row: decoders[row].feed([int(drawn[row][0])]) for row in going}
+        raw = {row: well_formed(decoders[row].feed([int(drawn[row][0])])) for row in going}
         texts = {row: stops[row].feed(raw[row]) for row in going}
         if all(stop.found for stop in stops):
             reason = "stop"
@@ -232,7 +234,7 @@ def stream(
             reason = "length"
         if reason:  # what was held back leaves with the last token
             for row in going:
-                rest = decoders[row].flush()
+                rest = well_formed(decoders[row].flush())
                 raw[row] += rest
                 texts[row] += stops[row].feed(rest) + stops[row].flush()
         for row in going:

@@ -123,6 +123,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     best_step: int | None = None
     final_val_loss: float | None = None
     """Over the whole validation split, once the run has ended."""
+    tokens_per_byte: float | None = None
+    """Of the validation split: `bits.bits_per_byte` makes a loss comparable with that of another tokenizer."""
     lr: float = 0.0
     lr_scale: float = 1.0
     eval_every: int = 0
@@ -234,6 +236,8 @@ class Choice(msgspec.Struct, frozen=True):
     """Its probability, 0 to 1."""
     alternatives: tuple[tuple[str, float], ...]
     """The likeliest tokens, labels and probabilities, in descending order; the drawn one is often among them."""
+    label: str = ""
+    """The token's own label where that is not `text`: it begins or ends within a character."""
 
 
 class Piece(msgspec.Struct, frozen=True):

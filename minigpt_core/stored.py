@@ -16,8 +16,8 @@ from minigpt_core.errors import UserError
 from minigpt_core.reading import brief, check_format, decode_json, encode_json, read_bytes
 from minigpt_core.rundir import RunDir
 from minigpt_core.token_store import open_entry
-from minigpt_core.tokenizer import Tokenizer, load_tokenizer
-from minigpt_core.tokenizer_spec import TokenizerSpec
+from minigpt_core.tokenizer import Tokenizer, excerpt, load_tokenizer
+from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec
 
 STORED_TOKENS = 64 * 2**20
 """Bytes of encoded text that a run keeps, so that it can be resumed without its text."""
@@ -69,6 +69,10 @@ class Recorded(msgspec.Struct, forbid_unknown_fields=True):
     created: float = 0.0
     command: list[str] = []
     versions: dict[str, str] = {}
+    tokenizer: TokenizerSpec = CHARACTERS
+    """What was asked for; absent before there was a choice."""
+    tokens_per_byte: Annotated[float, Meta(gt=0, le=10)] | None = None
+    """Of the validation split: makes bits a byte of a loss."""
     decided: dict[str, Annotated[int, Meta(ge=0, le=10**12)]] = {}
 
 
@@ -166,7 +170,7 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     try:
         text = load_encoded(
             data,
-            _spec(tokenizer),
+            _spec(run, tokenizer),
             encoding=corpus.get("encoding"),
             text_field=corpus.get("text_field"),
         )
@@ -179,11 +183,11 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
     return text.tokens
 
 
-def _spec(tokenizer: Tokenizer) -> TokenizerSpec:
-    """What to ask for to get the same tokenizer from the same text; but for one that was not made from a text."""
-    values = tokenizer.to_dict()
-    sized = values["type"] == "bpe" or values.get("has_unknown")
-    return TokenizerSpec(values["type"], tokenizer.vocab_size if sized else None)
+def _spec(run: RunDir, tokenizer: Tokenizer) -> TokenizerSpec:
+    """What makes a run's tokenizer again; old runs say nothing and have characters."""
+    if asked := read_config(run).get("tokenizer"):
+        return msgspec.convert(asked, TokenizerSpec)
+    return TokenizerSpec("char", tokenizer.vocab_size if tokenizer.to_dict().get("has_unknown") else None)
 
 
 def stored_tokens(run: RunDir) -> np.ndarray | None:
@@ -218,4 +222,4 @@ def validation_text(run: RunDir, length: int) -> str | None:
     if tokens is None:
         return None
     _, val = split(tokens, 1)
-    return read_tokenizer(run).decode(val[:length])
+    return excerpt(read_tokenizer(run), val[:length])

@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 import numpy as np
 
+from minigpt_core.bits import bits_per_byte
 from minigpt_core.config import ModelConfig
 from minigpt_core.errors import UserError
 from minigpt_core.lock import Holder, holder, is_locked
@@ -52,6 +53,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     total_steps: int | None = None
     val_loss: float | None = None
     best_val_loss: float | None = None
+    tokens_per_byte: float | None = None
+    """Of the validation split; None in runs that did not note it."""
     modified: float = 0.0
     """Seconds since 1970."""
     n_params: int | None = None
@@ -63,6 +66,11 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Means of the training loss over equal parts of the log, at most `CURVE_POINTS`."""
     settings: dict[str, str] = {}
     """What makes it differ from other runs: model, training, text and device, as text."""
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Of the best validation loss."""
+        return bits_per_byte(self.best_val_loss, self.tokens_per_byte)
 
     @property
     def step(self) -> int:
@@ -193,11 +201,13 @@ def _configured(config: dict[str, Any]) -> dict[str, Any]:
     decided = config.get("decided")
     steps = decided.get("steps") if isinstance(decided, dict) else train.get("steps")
     name = corpus.get("name", corpus["source"])
-    extra = {"text": name, "device": devices["device"], "precision": devices["precision"]}
+    tokenizer = (config.get("tokenizer") or {}).get("kind", "char")
+    extra = {"text": name, "tokenizer": tokenizer, "device": devices["device"], "precision": devices["precision"]}
     return {
         "n_params": parameters(ModelConfig.from_dict(model)),
         "total_steps": steps if isinstance(steps, int) else None,
         "corpus": str(name),
+        "tokens_per_byte": config.get("tokens_per_byte"),
         "settings": {key: str(value) for key, value in (model | train | extra).items() if value is not None},
     }
 

@@ -47,6 +47,10 @@ class Tokenizer(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def byte_lengths(self) -> np.ndarray:
+        """(vocab_size,) int64: bytes of UTF-8 that each token stands for; an unknown token's are those of U+FFFD."""
+
     def encode(self, text: str) -> np.ndarray:
         """(n_tokens,) int64. Takes any text; each tokenizer says what it does with the characters in `unknown`."""
 
@@ -139,6 +143,10 @@ class CharTokenizer:
     def vocab_size(self) -> int:
         return len(self.characters)
 
+    @property
+    def byte_lengths(self) -> np.ndarray:
+        return np.searchsorted([0x80, 0x800, 0x10000], self._codes, side="right") + 1
+
     def encode(self, text: str) -> np.ndarray:
         ids = np.empty(len(text), np.int64)
         done = 0
@@ -210,6 +218,16 @@ class _WholeCharacters:
 
     def flush(self) -> str:
         return ""
+
+
+def excerpt(tokenizer: Tokenizer, ids: TokenIds) -> str:
+    """The text of tokens from the middle of a longer text, without the halves of characters at its ends."""
+    return tokenizer.decode(ids).strip(UNKNOWN_CHAR)
+
+
+def well_formed(text: str) -> str:
+    """With U+FFFD for each lone surrogate: a model may write one by chance, and no file or terminal takes it."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def checked_ids(ids: TokenIds, vocab_size: int) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minigpt_core.bpe import BPETokenizer
+from minigpt_core.bpe import MOST_TOKENS, BPETokenizer
 from minigpt_core.byte_level import ByteTokenizer
 from minigpt_core.config import unknown
 from minigpt_core.errors import UsageError
@@ -21,7 +22,7 @@ from minigpt_core.tokenizer import CharTokenizer, Tokenizer, count_codes, cut_sa
 KINDS = ("char", "byte", "bpe", "gpt2")
 SMALLEST = {"char": 2, "bpe": 257}
 """Vocabulary sizes that may be asked for: a character and the unknown token; the bytes and a merge."""
-LARGEST = 2**20
+LARGEST = MOST_TOKENS
 BPE_VOCABULARY = 1024
 """Unless another size is asked for."""
 
@@ -67,7 +68,11 @@ class TokenizerSpec:
             return cls(tokenizer, vocab_size)
         if not Path(tokenizer).expanduser().exists():
             raise unknown("tokenizer", tokenizer, [*KINDS, "or the path of a folder with a GPT-2 vocabulary"])
-        return cls("gpt2", vocab_size, str(Path(tokenizer).expanduser()))
+        return cls("gpt2", vocab_size, str(Path(tokenizer).expanduser().resolve()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for `TokenizerSpec(**...)`; only what was asked for."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @cached_property
     def key(self) -> str:

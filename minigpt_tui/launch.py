@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from minigpt_core.bits import with_bits
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
 from minigpt_core.lock import holder
@@ -270,7 +271,7 @@ def farewell(run: RunDir, status: Status, received: int | None) -> int:
         raise UserError(status.message)
     place = safe(shlex.quote(str(run.path)), newlines=False)
     if status.final_val_loss is not None:
-        print(f"final_val_loss {status.final_val_loss:.4f}")
+        print(f"final_val_loss {with_bits(status.final_val_loss, status.tokens_per_byte)}")
     if status.phase == "done":
         print(f"done at step {status.step:,}. Talk to it: minigpt-tui chat {place}")
     elif run.checkpoint.is_file():

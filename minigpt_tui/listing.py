@@ -46,7 +46,8 @@ def print_runs(parent: Path) -> None:
     live = any(run.trainer for run in runs)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")
-    for heading in ("state", *(("where",) if live else ()), "step", "train", "val", "best", "time", "changed"):
+    headings = ("state", *(("where",) if live else ()), "step", "train", "val", "best", "bits/byte", "time", "changed")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("state", "where") else "right", no_wrap=True)
     for run in runs:
         last = run.last
@@ -58,6 +59,7 @@ def print_runs(parent: Path) -> None:
             number(last.train_loss) if last else UNKNOWN,
             number(run.val_loss),
             number(run.best_val_loss),
+            number(run.bits_per_byte),
             duration(last.time) if last else UNKNOWN,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
         )
@@ -65,10 +67,10 @@ def print_runs(parent: Path) -> None:
 
 
 def where(trainer: Holder) -> str:
-    """`process 4711 since 14:02`, and on which machine if it is another."""
+    """`pid 4711, 14:02`: since when, and on which machine if it is another."""
     at = time.localtime(trainer.started)
     since = time.strftime("%H:%M" if time.time() - trainer.started < DAY else "%Y-%m-%d", at)
-    return safe(f"process {trainer.pid}{'' if trainer.here else f' on {trainer.host}'} since {since}", newlines=False)
+    return safe(f"pid {trainer.pid}{'' if trainer.here else f' on {trainer.host}'}, {since}", newlines=False)
 
 
 def print_run(run: RunDir) -> None:
@@ -90,6 +92,7 @@ def print_run(run: RunDir) -> None:
         add("attach", f"minigpt-tui attach {shlex.quote(run.name)}")
         add("socket", summary.trainer.socket or UNKNOWN)
     add("text", f"{config['corpus']['source']} ({short(config['corpus']['n_bytes'])} bytes)")
+    add("tokenizer", f"{summary.settings.get('tokenizer', 'char')}, {config['model']['vocab_size']:,} tokens")
     add("model", settings(config["model"]))
     add("training", settings(config["train"]))
     for name, reason in config["devices"]["reasons"].items():
@@ -98,6 +101,8 @@ def print_run(run: RunDir) -> None:
         add("step", f"{last.step:,} (epoch {last.epoch:.2f}, {short(last.tokens)} tokens, {duration(last.time)})")
         losses = {"train": last.train_loss, "validation": summary.val_loss, "best": summary.best_val_loss}
         add("loss", ", ".join(f"{name} {number(loss)}" for name, loss in losses.items()))
+        if summary.bits_per_byte is not None:
+            add("bits/byte", f"{number(summary.bits_per_byte)} at best ({summary.tokens_per_byte:.4f} tokens a byte)")
     for event in read_events(run):
         if event.kind == "done":
             add("end", event.message)

@@ -24,6 +24,7 @@ from minigpt_core.runlog import RunLog
 from minigpt_core.status import Command, Event, Reading, Stamp, Status, Stop
 from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
 from minigpt_core.summary import parameters
+from minigpt_core.tokenizer import excerpt
 from minigpt_core.weights import StoredWeights
 from minigpt_tui.past import Past
 
@@ -111,7 +112,7 @@ class LocalSession(Past):
     def excerpt(self, number: int) -> str | None:
         length = self._source.seq_len
         tokens = None if length is None else self._source.validation(length, number * length)
-        return self._source.tokenizer.decode(tokens) if tokens is not None and len(tokens) else None
+        return excerpt(self._source.tokenizer, tokens) if tokens is not None and len(tokens) else None
 
     def frame(self) -> Frame | None:
         return self.past_frame() if self.looking_back else self.live_frame()
@@ -191,7 +192,8 @@ def sample_event(generation: Generation, stamp: Stamp) -> Event:
 def stored_status(run: RunDir) -> Status:
     """What the directory says of a run that nobody trains here."""
     try:
-        model = ModelConfig.from_dict(read_config(run)["model"])
+        config = read_config(run)
+        model = ModelConfig.from_dict(config["model"])
     except UserError as error:
         return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path))
     return Status(
@@ -201,6 +203,7 @@ def stored_status(run: RunDir) -> Status:
         device="cpu",  # where its weights answer, whatever trained them
         precision="fp32",
         n_params=parameters(model),
+        tokens_per_byte=config.get("tokens_per_byte"),
     )
 
 

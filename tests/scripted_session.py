@@ -167,6 +167,7 @@ class ScriptedSession:
             "eval_every": self.eval_every,
             "sample_every": self.sample_every,
             "elapsed": self.step / 20,
+            "tokens_per_byte": 0.99,
             "clipped": 0.12,
         }
         if self.step:

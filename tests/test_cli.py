@@ -236,7 +236,7 @@ def test_training_headless_tells_how_it_goes_and_how_to_go_on(place):
     said = (place / "said.txt").read_text(encoding="utf-8")
     assert re.search(r"^run runs/été 1$", said, re.M)
     assert re.search(r"^step \d+/\d+  loss \d", said, re.M)
-    assert re.search(r"^final_val_loss \d\.\d{4}$", said, re.M)
+    assert re.search(r"^final_val_loss \d\.\d{4} \(\d\.\d{3} bits/byte\)$", said, re.M)
     assert "minigpt-tui chat 'runs/été 1'" in said
     assert (place / "runs" / "été 1" / "assets" / "loss_curve.png").stat().st_size > 1000
 

@@ -344,7 +344,7 @@ def test_a_run_that_ends_in_the_app(finished):
     assert finished.seconds_to_leave < 5  # generous: the machine may be busy
     assert_intact(finished)
     loss, goodbye = said(finished).splitlines()
-    assert re.fullmatch(r"final_val_loss \d\.\d{4}", loss)
+    assert re.fullmatch(r"final_val_loss \d\.\d{4} \(\d\.\d{3} bits/byte\)", loss)
     assert goodbye == "done at step 30. Talk to it: minigpt-tui chat runs/run"
     assert "sampled 200 tokens after 'The end'" in [e["message"] for e in events(finished.folder / "runs/run")]
 

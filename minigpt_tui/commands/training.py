@@ -55,7 +55,12 @@ def train(
     data: Data = None,
     encoding: Encoding = None,
     text_field: TextField = None,
-    vocab_size: Annotated[int | None, TEXT("Keep the N-1 most frequent characters.", metavar="N")] = None,
+    tokenizer: Annotated[
+        str | None, TEXT("char, byte, bpe, gpt2, or the folder of a GPT-2 vocabulary.", metavar="NAME")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, TEXT("char: keep the N-1 most frequent; bpe: learn N tokens (1,024).", metavar="N")
+    ] = None,
     steps: Annotated[int | None, LENGTH("Train this many steps ({steps:,}).")] = None,
     epochs: Annotated[float | None, LENGTH("Or this many passes through the text.")] = None,
     minutes: Annotated[float | None, LENGTH("Or about this long.")] = None,

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.strip import Strip
 
+from minigpt_tui.safetext import PICTURES
 from minigpt_tui.widgets import attention_caption as say
 from minigpt_tui.widgets import format as fmt
 from minigpt_tui.widgets import heatmap
@@ -74,8 +75,9 @@ def plan(tokens: int, columns: int, rows: int, per_cell: int) -> Plan:
 
 
 def first_cell(label: str) -> str:
-    """One cell that stands for a token on an axis."""
-    return label[0] if label and cell_len(label[0]) == 1 else "□"
+    """One cell that stands for a token on an axis: the first but a space, with which most merged tokens begin."""
+    sign = label[:2].lstrip(PICTURES[" "])[:1] or label[:1]
+    return sign if sign and cell_len(sign) == 1 else "□"
 
 
 def draw(drawn: Drawn, place: Plan, columns: int) -> list[Strip]:

@@ -35,6 +35,7 @@ def outcome(runs: Sequence[RunSummary]) -> list[Row]:
     return [
         ("val", SECOND_STYLE, [fmt.number(run.val_loss, 4) for run in runs]),
         ("best", SECOND_STYLE, [fmt.number(run.best_val_loss, 4) for run in runs]),
+        ("bits/byte", SECOND_STYLE, [fmt.number(run.bits_per_byte, 4) for run in runs]),
         ("step", TEXT_STYLE, [fmt.count(run.step) for run in runs]),
         ("time", TEXT_STYLE, [fmt.duration(run.last.time if run.last is not None else None) for run in runs]),
         ("parameters", TEXT_STYLE, [fmt.count(run.n_params) for run in runs]),

@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
+from minigpt_core.bits import bits_per_byte
 from minigpt_core.frame import Health
 from minigpt_core.status import Reading, Status
 from minigpt_core.vitals import Hint, Recent, gap, hints
@@ -57,6 +58,8 @@ def stat_rows(
     clipped = status.clipped if recent is None or recent.clipped is None else recent.clipped
     loss = status.smoothed_loss if status.smoothed_loss is not None else status.train_loss
     usable = loss is not None and math.isfinite(loss) and loss < 50
+    # Of text it has not seen, as others report it.
+    measured = status.final_val_loss if status.final_val_loss is not None else status.val_loss
     rows = [
         Row(0, 0, "train", fmt.number(status.train_loss), BRIGHT_STYLE),
         Row(2, 0, "smoothed", fmt.number(status.smoothed_loss), ACCENT_BOLD),
@@ -69,7 +72,7 @@ def stat_rows(
         rows.append(Row(0, 0, "final", fmt.number(status.final_val_loss), SECOND_STYLE))
     rows += [
         Row(9, 1, "perplexity", fmt.number(math.exp(loss), 2) if usable and loss is not None else fmt.UNKNOWN),
-        Row(8, 1, "bits/char", fmt.number(loss / math.log(2), 3) if usable and loss is not None else fmt.UNKNOWN),
+        Row(8, 1, "bits/byte", fmt.number(bits_per_byte(measured, status.tokens_per_byte), 3)),
         Row(5, 2, "lr", fmt.learning_rate(status.lr)),
     ]
     if status.lr_scale != 1.0:

@@ -42,8 +42,9 @@ def legend(mono: bool) -> Text:
 
 def read_out(choice: Choice, columns: int) -> Text:
     """`'e' p=.83 · 'a' .08 · ␣ .03`: the token and what it was drawn from, as much as fits."""
-    drawn = token_label(choice.text) if choice.text else token_label("")
-    parts: list[Part] = [(label(choice.text), BRIGHT_STYLE), (f" p={probability(choice.p)}", MUTED_STYLE)]
+    token = choice.label or choice.text
+    drawn = token_label(token)
+    parts: list[Part] = [(label(token), BRIGHT_STYLE), (f" p={probability(choice.p)}", MUTED_STYLE)]
     for text, p in choice.alternatives:
         if token_label(text) == drawn:
             continue
