@@ -1,0 +1,171 @@
+"""What viewers cost a run, and how soon they see something: `python -m tests.benchmarks.viewers [cost|token|attach]`.
+
+- cost: the step rate with three viewers (one takes nothing, one sends rubbish as fast as it can, one prompts every
+  5 s) over that without, in turns; the median of the rounds.
+- token: from asking to the first token in another process, while the run trains.
+- attach: from the start of `minigpt-tui attach` to a screen with the whole of a 1,000,000-step history of 100,000 rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.lock import holder
+from minigpt_core.rundir import RunDir
+from minigpt_tui.link.remote import AttachedSession
+from tests.terminal import Terminal
+
+PROGRAM = [sys.executable, "-m", "minigpt_tui"]
+ROUNDS, SECONDS = 5, 12.0
+PROMPTS, ATTACHES = 40, 10
+ROWS, EVERY = 100_000, 10
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+RUBBISH = b"\x82\x84\0\0\0\0\xc1\xc1\xc1\xc1" * 100
+
+
+@contextlib.contextmanager
+def training(folder: Path, *options: str) -> Iterator[RunDir]:
+    """A run of the default size in a process of its own."""
+    words = ["train", "--name", "run", "--steps", "1000000", "--eval-every", "1000000", "--detach", *options]
+    subprocess.run([*PROGRAM, *words], cwd=folder, check=True, capture_output=True)
+    run = RunDir(folder / "runs/run")
+    try:
+        yield run
+    finally:
+        subprocess.run([*PROGRAM, "stop", "run"], cwd=folder, check=True, capture_output=True)
+
+
+def attached(run: RunDir) -> AttachedSession:
+    session = AttachedSession(run)
+    session.listen()
+    while not session.connected or session.live_status().step < 20:
+        time.sleep(0.01)
+    return session
+
+
+def rate(session: AttachedSession, seconds: float) -> float:
+    """Steps a second of training."""
+    before = session.live_status()
+    time.sleep(seconds)
+    after = session.live_status()
+    return (after.step - before.step) / (after.elapsed - before.elapsed)
+
+
+def connect(run: RunDir) -> socket.socket:
+    held = holder(run)
+    assert held is not None
+    there = socket.socket(socket.AF_UNIX)
+    there.connect(held.socket)
+    there.sendall(HANDSHAKE)
+    return there
+
+
+def stall(run: RunDir, ended: threading.Event) -> int:
+    with connect(run):
+        ended.wait()
+    return 0
+
+
+def send_rubbish(run: RunDir, ended: threading.Event) -> int:
+    sent = 0
+    while not ended.is_set():
+        with contextlib.suppress(OSError), connect(run) as there:
+            there.recv(4096)
+            there.sendall(RUBBISH)
+            sent += 100
+            while there.recv(4096):
+                pass
+    return sent
+
+
+def prompt(run: RunDir, ended: threading.Event) -> int:
+    session, asked = attached(run), 0
+    while not ended.wait(5.0):
+        session.generate("The ", SampleConfig(max_new_tokens=100)).wait(10)
+        asked += 1
+    session.close()
+    return asked
+
+
+def cost(folder: Path) -> dict[str, object]:
+    with training(folder) as run:
+        session = attached(run)  # to read the rate; in both halves of a round
+        ratios, counts = [], [0, 0, 0]
+        for _ in range(ROUNDS):
+            alone = rate(session, SECONDS)
+            ended, done = threading.Event(), [0, 0, 0]
+
+            def work(i: int, act: Callable[[RunDir, threading.Event], int]) -> None:
+                done[i] = act(run, ended)  # noqa: B023 - joined below
+
+            threads = [threading.Thread(target=work, args=item) for item in enumerate((stall, send_rubbish, prompt))]
+            for thread in threads:
+                thread.start()
+            ratios.append(rate(session, SECONDS) / alone)
+            ended.set()
+            for thread in threads:
+                thread.join()
+            counts = [a + b for a, b in zip(counts, done, strict=True)]
+        session.close()
+    return {"ratios": ratios, "median": statistics.median(ratios), "malformed": counts[1], "prompts": counts[2]}
+
+
+def token(folder: Path) -> dict[str, object]:
+    with training(folder) as run:
+        session, times = attached(run), []
+        for _ in range(PROMPTS):
+            began = time.perf_counter()
+            generation = session.generate("The meaning of ", SampleConfig(max_new_tokens=5))
+            while not generation.n_tokens:
+                time.sleep(0.001)
+            times.append(time.perf_counter() - began)
+            generation.wait(10)
+            time.sleep(0.3)
+        session.close()
+    return {"median_ms": statistics.median(times) * 1e3, "worst_ms": max(times) * 1e3}
+
+
+def attach(folder: Path) -> dict[str, object]:
+    with training(folder) as run:
+        attached(run).close()
+        subprocess.run([*PROGRAM, "pause", "run"], cwd=folder, check=True, capture_output=True)
+        last = json.loads(run.metrics.read_text().splitlines()[-1])
+        with open(folder / "long", "w") as file:
+            for n in range(1, ROWS + 1):
+                row = last | {"step": n * EVERY, "train_loss": 1 + 3 / n**0.3 + (n % 7) / 50}
+                file.write(json.dumps(row) + "\n")
+        os.replace(folder / "long", run.metrics)
+        times = []
+        for _ in range(ATTACHES):
+            began = time.perf_counter()
+            with Terminal([*PROGRAM, "attach"], columns=160, rows=45, cwd=folder) as terminal:
+                while "1,000,000" not in terminal.text() and "1000k" not in terminal.text():
+                    terminal.pump(0.005)
+                    assert time.perf_counter() - began < 20, terminal.text()
+                times.append(time.perf_counter() - began)
+                terminal.send("q")
+                terminal.wait_exit()
+    return {"median_s": statistics.median(times), "worst_s": max(times)}
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or ["cost", "token", "attach"]
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as place:
+            found = {"cost": cost, "token": token, "attach": attach}[name](Path(place))
+        print(json.dumps({name: found}))
