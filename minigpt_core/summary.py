@@ -18,7 +18,7 @@ import numpy as np
 from minigpt_core.bits import bits_per_byte
 from minigpt_core.config import ModelConfig
 from minigpt_core.errors import UserError
-from minigpt_core.lock import is_locked
+from minigpt_core.lock import Holder, holder, is_locked
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Event, MetricsRow
 from minigpt_core.stored import read_config
@@ -48,6 +48,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is broken, in a line."""
     last: MetricsRow | None = None
     """The newest metrics row: step, epoch, tokens, training loss, seconds."""
+    trainer: Holder | None = None
+    """Who trains it at this moment."""
     total_steps: int | None = None
     val_loss: float | None = None
     best_val_loss: float | None = None
@@ -146,6 +148,7 @@ class Reader:
     def _read(self, locked: bool) -> RunSummary:
         run = self.run
         facts: dict[str, Any] = {"name": run.name, "path": run.path, "modified": run.modified}
+        facts |= {"trainer": holder(run) if locked else None}
         facts |= {"n_bytes": _folder_bytes(run.path), "has_checkpoint": run.checkpoint.is_file()}
         problem = ""
         try:

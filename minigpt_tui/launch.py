@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from minigpt_core.bits import with_bits
 from minigpt_core.config import lookup
 from minigpt_core.errors import UserError
+from minigpt_core.lock import holder
 from minigpt_core.plan import Plan, Request, prepare, prepare_resume
 from minigpt_core.rundir import RunDir, find_run
 from minigpt_core.status import Pause, Status
@@ -206,7 +207,11 @@ def browse(out: str, likes: Preferences) -> int:
     if app.choice is None:
         return exit_code(app.signal_received)
     if app.choice.verb == "open":
-        return chat(app.choice.name, out, likes)
+        if holder(RunDir(Path(out, app.choice.name))) is None:
+            return chat(app.choice.name, out, likes)
+        from minigpt_tui.link import reach, remote
+
+        return attach(remote.AttachedSession(reach.find_live(app.choice.name, Path(out))), likes)
     plan = prepare_resume(app.choice.name, {}, out)
     return train(plan, headless=False, likes=likes, text_on_stdin=False)
 

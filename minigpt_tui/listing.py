@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_core.library import Library
+from minigpt_core.lock import Holder
 from minigpt_core.rundir import RunDir
 from minigpt_core.stored import read_config
 from minigpt_core.summary import Reader
@@ -21,6 +22,7 @@ from minigpt_core.tail import read_events
 from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import UNKNOWN, count, duration, number, short
 
+DAY = 24 * 3600
 PIPE_WIDTH = 10_000
 """Columns; a table takes only what its texts need."""
 
@@ -41,15 +43,18 @@ def print_runs(parent: Path) -> None:
     if not runs:
         print(f"no runs in {safe(str(parent), newlines=False)} yet; start one with: minigpt-tui train")
         return
+    live = any(run.trainer for run in runs)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")
-    for heading in ("state", "step", "train", "val", "best", "bits/byte", "time", "changed"):
-        table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+    headings = ("state", *(("where",) if live else ()), "step", "train", "val", "best", "bits/byte", "time", "changed")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("state", "where") else "right", no_wrap=True)
     for run in runs:
         last = run.last
         table.add_row(
             Text(safe(run.name, newlines=False)),
             run.state,
+            *((where(run.trainer) if run.trainer else "",) if live else ()),
             count(last.step) if last else UNKNOWN,
             number(last.train_loss) if last else UNKNOWN,
             number(run.val_loss),
@@ -59,6 +64,13 @@ def print_runs(parent: Path) -> None:
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
         )
     show(table)
+
+
+def where(trainer: Holder) -> str:
+    """`pid 4711, 14:02`: since when, and on which machine if it is another."""
+    at = time.localtime(trainer.started)
+    since = time.strftime("%H:%M" if time.time() - trainer.started < DAY else "%Y-%m-%d", at)
+    return safe(f"pid {trainer.pid}{'' if trainer.here else f' on {trainer.host}'}, {since}", newlines=False)
 
 
 def print_run(run: RunDir) -> None:
@@ -75,6 +87,10 @@ def print_run(run: RunDir) -> None:
 
     add("run", run.path)
     add("state", summary.state)
+    if summary.trainer:
+        add("trained by", where(summary.trainer))
+        add("attach", f"minigpt-tui attach {shlex.quote(run.name)}")
+        add("socket", summary.trainer.socket or UNKNOWN)
     add("text", f"{config['corpus']['source']} ({short(config['corpus']['n_bytes'])} bytes)")
     add("tokenizer", f"{summary.settings.get('tokenizer', 'char')}, {config['model']['vocab_size']:,} tokens")
     add("model", settings(config["model"]))

@@ -2,6 +2,7 @@
 
 import os
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def nobodys_preferences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIGPT_TUI_CONFIG", os.devnull)
         patch.setenv("XDG_STATE_HOME", str(state))
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        runtime = str(tmp_path_factory.mktemp("runtime"))
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
+        patch.setenv("TMPDIR", runtime)
+        patch.setattr(tempfile, "tempdir", runtime)
         patch.setenv("MINIGPT_TUI_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

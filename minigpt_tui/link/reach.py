@@ -39,23 +39,20 @@ def find_live(ref: str | None, parent: Path) -> RunDir:
             raise UserError("no run is training; start one with: minigpt-tui train, or talk to one: minigpt-tui chat")
         ((path, held),) = found.items()
         return _checked(RunDir(path), held)
-    by_name = [path for path in elsewhere if path.name == ref]
     try:
         run = find_run(ref, parent)
     except UsageError:
+        by_name = [path for path in elsewhere if path.name == ref]
         if len(by_name) != 1:
             raise
         return RunDir(by_name[0])
-    found_here = holder(run)
-    if found_here is None and len(by_name) == 1:
-        return RunDir(by_name[0])
-    if found_here is None:
+    if (held := holder(run)) is None:
         name = shlex.quote(ref)
         raise UserError(
             f"run {run.name!r} is not training; go on with: minigpt-tui train --resume {name}, "
             f"or talk to it: minigpt-tui chat {name}"
         )
-    return _checked(run, found_here)
+    return _checked(run, held)
 
 
 def _checked(run: RunDir, held: Holder) -> RunDir:

@@ -34,6 +34,8 @@ FRESH_SECONDS = 0.5
 KEPT_ANSWERS = 200
 LOOKING_SECONDS = 3.0
 """After which nobody is taken to look at frames, if nobody asks for one."""
+LAST_STEPS = 100
+"""Among which the newest row is sought."""
 AHEAD = 2
 """Excerpts asked for before they are needed, since whoever asks for one does not wait."""
 
@@ -308,8 +310,9 @@ class ForwardedSession(Live):
         """Nothing is left to begin."""
 
     def status(self) -> Status:
-        last = self.series("smoothed", buckets=1).mean
-        return msgspec.structs.replace(self.live_status(), smoothed_loss=float(last[-1]) if len(last) else None)
+        status = self.live_status()
+        last = self.series("smoothed", max(0, status.step - LAST_STEPS), buckets=2 * LAST_STEPS).mean  # none is merged
+        return msgspec.structs.replace(status, smoothed_loss=float(last[-1]) if len(last) else None)
 
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
         question = m.SeriesOf(metric, lo, hi, buckets, self._beta)
@@ -323,6 +326,7 @@ class ForwardedSession(Live):
         self._beta = beta
 
     def events(self, after: int = 0) -> list[Event]:
+        self._ask(m.RecordedSteps())  # so that they are here when somebody looks back
         value = self._ask(m.EventsFrom(len(self._events)))
         if isinstance(value, m.Events):
             self._events += value.events
