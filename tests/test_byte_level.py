@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from minigpt_core.tokenizer import (
 from minigpt_core.tokenizer_spec import TokenizerSpec, encode_pieces, fit
 from minigpt_tui.safetext import token_label
 from minigpt_tui.widgets.attention_map import first_cell
+from tests.faults.damage import value_damaged
 
 SENTENCE = "the cat sat on a mat while birds sang don't it's 1984 café naïve 世界 🎈 ..."
 EXAMPLES = int(os.environ.get("MINIGPT_ROUND_TRIPS", "60"))
@@ -338,6 +340,15 @@ def test_hostile_values_are_refused(change: dict) -> None:
     with pytest.raises(UsageError) as refused:
         load_tokenizer(BPE.to_dict() | change)
     assert len(str(refused.value)) < 300
+
+
+def test_a_damaged_dict_is_refused_or_still_a_tokenizer() -> None:
+    rng, small = random.Random(2), BPETokenizer((*byte_alphabet(), "th"), ("t h",))
+    for _ in range(300):
+        values = value_damaged(small.to_dict(), rng)
+        with suppress(UsageError):
+            tokenizer = load_tokenizer(values)
+            assert tokenizer.decode(tokenizer.encode("this é")) == "this é"
 
 
 @each

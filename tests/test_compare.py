@@ -117,32 +117,28 @@ def test_on_a_terminal_texts_stand_side_by_side_and_cannot_steer_it(place, monke
         assert any("left" in line and "right" in line for line in plain.splitlines()) == beside
 
 
-def test_different_vocabularies_compare_in_bits_a_byte_once_that_is_known(call, place):
+def test_different_vocabularies_compare_in_bits_a_byte_where_that_is_known(call, place):
     _, out, err = call("runs", "compare", "one", "loud", "--max-new-tokens", "3", "--prompt", "é")
-    assert "The vocabularies differ, so their losses a token do not compare." in out
-    assert "bits a byte" not in out
+    assert "The vocabularies differ: compare in bits a byte." in out
+    assert "best, bits a byte" in out
     assert "loud: not in this model's vocabulary" in err
     assert table(out)["--ablate"] == ["—", "swap-qk"]
     assert "text (" in table(out)["--data"][0]
 
-    paths = [RunDir(place / "runs" / name) for name in ("one", "loud")]
-    before = [path.config.read_bytes() for path in paths]
-    for path in paths:
-        config = read_config(path)
-        config["corpus"]["n_bytes"] = 1000
-        write_config(path, config)
+    one = compare(["one", "loud"], place / "runs").runs[0]
+    loss, scale = one.summary.best_val_loss, one.tokens_per_byte / np.log(2)
+    assert 0.5 < one.tokens_per_byte <= 1
+    assert one.bits_per_byte(loss) == pytest.approx(loss * scale)
+    drawn, raw = one.curve("val_loss", 50, per_byte=True), one.curve("val_loss", 50)
+    assert drawn.mean == pytest.approx(raw.mean * scale)
+
+    path = RunDir(place / "runs" / "one")  # as runs were before they noted it
+    before = path.config.read_bytes()
+    write_config(path, {name: value for name, value in read_config(path).items() if name != "tokens_per_byte"})
     found = compare(["one", "loud"], place / "runs")
-    known = [run.__class__(**{**vars(run), "tokens_per_byte": 0.5}) for run in found.runs]
-    per_byte = found.__class__(known, found.differences)
-    assert per_byte.per_byte
-    loss = known[0].summary.best_val_loss
-    assert known[0].bits_per_byte(loss) == pytest.approx(loss / np.log(2) / 2)
-    drawn, raw = known[0].curve("val_loss", 50, per_byte=True), known[0].curve("val_loss", 50)
-    assert drawn.mean == pytest.approx(raw.mean / np.log(2) / 2)
-    assert ("best, bits a byte" in [label for label, _ in comparing.facts(per_byte)]) is True
-    assert comparing.notes(per_byte, True)[-1].endswith("compare in bits a byte.")
-    for path, content in zip(paths, before, strict=True):
-        path.config.write_bytes(content)
+    assert not found.per_byte
+    assert comparing.notes(found, True)[-1] == "The vocabularies differ, so their losses a token do not compare."
+    path.config.write_bytes(before)
 
 
 def test_the_picture_is_written_once(call, place):
