@@ -38,8 +38,11 @@ class ForeignError(Exception):
     """Whole, and nothing that this program writes."""
 
 
-def read_archive(path: Path) -> Any:
+def read_archive(path: Path, kind: str = "minigpt-tui checkpoint") -> Any:
     """What was given to `torch.save`: tensors on the CPU, str, int, float, bool, None, lists, tuples and dicts of them.
+
+    Args:
+        kind: what it should be, for errors.
 
     Raises:
         UserError: there is no such file, it is damaged, holds code, or is no checkpoint.
@@ -48,7 +51,7 @@ def read_archive(path: Path) -> Any:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # opening a pipe waits for its writer
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{str(path)!r} is not a minigpt-tui checkpoint: it is not a regular file")
+                raise UserError(f"{str(path)!r} is not a {kind}: it is not a regular file")
             _verify(file, status.st_size)
             file.seek(0)
             value = _unpickle(file)
@@ -61,7 +64,7 @@ def read_archive(path: Path) -> Any:
     except DamagedError as error:
         raise UserError(f"checkpoint {str(path)!r} is damaged ({error}); use another one{another(path)}") from None
     except ForeignError as error:
-        raise UserError(f"{str(path)!r} is not a minigpt-tui checkpoint: {error}") from None
+        raise UserError(f"{str(path)!r} is not a {kind}: {error}") from None
 
 
 def another(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigpt_core.bits import bits_per_byte
+from minigpt_core.corpus import NO_TEXT
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.recipe import recipe
 from minigpt_core.rundir import RunDir, find_checkpoint
@@ -146,7 +147,8 @@ def _options(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> dict[st
         options |= {name: config["train"].get(name) for name in LENGTHS}
     # A text is what it says and not where it lies: its name, and where that is the same, still its content.
     corpus = config["corpus"]
-    options["data"] = f"{corpus.get('name') or Path(corpus['source']).name} ({corpus['sha256'][:8]})"
+    named = f"{corpus.get('name') or Path(corpus['source']).name} ({corpus['sha256'][:8]})"
+    options["data"] = named if corpus["source"] != NO_TEXT else NO_TEXT
     return {name: value for name, value in options.items() if value is not None}
 
 

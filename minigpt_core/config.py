@@ -88,8 +88,9 @@ class ModelConfig(Settings, frozen=True):
     """The output head shares its weight matrix with the token embedding."""
     biases: bool = True
     """Linear layers have biases, LayerNorms gains and biases."""
-    activation: Literal["gelu", "relu2"] = "gelu"
-    """Of the feed-forward layer; relu2 is the square of ReLU (Primer, arXiv 2109.08668)."""
+    activation: Literal["gelu", "gelu_erf", "relu2"] = "gelu"
+    """Of the feed-forward layer. gelu: GPT-2's, by tanh; gelu_erf: GELU itself (arXiv 1606.08415), as nanoGPT has it;
+    relu2: the square of ReLU (Primer, arXiv 2109.08668)."""
     qk_norm: bool = False
     """Queries and keys are normalised before they meet (arXiv 2302.05442)."""
     token_mix: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -244,6 +245,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"learning_rate": 3e-3, "warmup_steps": 100, "schedule": "cosine", "min_lr_fraction": 0.1},
 }
 """What goes with an optimizer where the user says nothing else. The first is the default."""
+FINE_TUNING = {"optimizer": "adamw", "learning_rate": 1e-4}
+"""Where a run begins with trained weights and the user says nothing else: the full rate would undo what they know."""
 DEFAULT_PRESET, DEFAULT_OPTIMIZER = next(iter(PRESETS)), next(iter(RECIPES))
 
 ABLATIONS: dict[str, dict[str, Any]] = {

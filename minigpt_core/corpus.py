@@ -25,6 +25,8 @@ from minigpt_core.tokenizer import Tokenizer, token_dtype
 from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec, fit
 
 STDIN = "standard input"
+NO_TEXT = "no text"
+"""The source of the text of a run that was imported without one."""
 UNREPEATABLE = (STDIN,)
 """Sources that cannot be read a second time."""
 LARGE = 16 * 2**20

@@ -21,8 +21,13 @@ def needed_bytes(model: ModelConfig, micro_batch: int, devices: Devices) -> int:
     return int(OVERHEAD * training_bytes(model, n_params, micro_batch, devices)) + COPIES * n_params
 
 
-def check_memory(model: ModelConfig, train: TrainConfig, devices: Devices, free: int, resumed: bool = False) -> None:
+def check_memory(
+    model: ModelConfig, train: TrainConfig, devices: Devices, free: int, resumed: bool = False, fixed: bool = False
+) -> None:
     """Refuse a run on a CPU that needs more than the `free` bytes.
+
+    Args:
+        fixed: its weights are given, so their number cannot change.
 
     Raises:
         UserError: it does not fit; names a size that does, which a resumed run could not take.
@@ -32,11 +37,12 @@ def check_memory(model: ModelConfig, train: TrainConfig, devices: Devices, free:
         return
 
     message = f"training takes about {gib(needed)} of memory, and {gib(free)} are free"
-    raise UserError(f"{message}; {'free some first' if resumed else way_out(model, train, devices, free)}")
+    raise UserError(f"{message}; {'free some first' if resumed else way_out(model, train, devices, free, fixed)}")
 
 
-def way_out(model: ModelConfig, train: TrainConfig, devices: Devices, free: int) -> str:
-    """The largest batch that fits, or for a single window of text the widest model, as options."""
+def way_out(model: ModelConfig, train: TrainConfig, devices: Devices, free: int, fixed: bool = False) -> str:
+    """The largest batch that fits, or for a single window of text the widest model, as options; where its weights
+    are fixed, the longest window."""
 
     def fits(model: ModelConfig, micro_batch: int) -> bool:
         return needed_bytes(model, micro_batch, devices) <= free
@@ -46,6 +52,9 @@ def way_out(model: ModelConfig, train: TrainConfig, devices: Devices, free: int)
         divisors = (n for n in range(1, train.batch_size + 1) if train.batch_size % n == 0)
         pieces = next(n for n in divisors if train.batch_size // n <= batch)
         return f"--batch-size {batch} fits, or --accumulate {pieces}"
+    if fixed:
+        length = largest(model.seq_len, lambda n: fits(model.replace(seq_len=n), 1))
+        return f"--seq-len {length} --batch-size 1 fits" if length else "free some first"
     step = 2 * model.num_heads  # rotary positions need an even number of dimensions a head
     width = step * largest(model.embed_dim // step, lambda n: fits(model.replace(embed_dim=step * n), 1))
     return f"--embed-dim {width} --batch-size 1 fits" if width else "use a smaller --n-layers and --embed-dim"

@@ -109,7 +109,11 @@ class SquaredReLU(nn.Module):
         return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": partial(nn.GELU, approximate="tanh"), "relu2": SquaredReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": partial(nn.GELU, approximate="tanh"),
+    "gelu_erf": nn.GELU,
+    "relu2": SquaredReLU,
+}
 
 
 class MLP(nn.Module):

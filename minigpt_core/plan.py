@@ -40,6 +40,7 @@ from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
+    from minigpt_core.fine_tuning import Start
     from minigpt_core.runlog import RunLog
     from minigpt_core.trainer import Boundary, Trainer
 
@@ -61,18 +62,20 @@ class Request(Settings, frozen=True):
     """What a user asked for. Only settings that were given are in `model` and `train`; the rest is decided later."""
 
     data: str | None = None
-    preset: str = DEFAULT_PRESET
     encoding: str | None = None
     text_field: str | None = None
+    preset: str | None = None
     ablate: tuple[str, ...] = ()
-    tokenizer: str = "char"
-    """One of `tokenizer_spec.KINDS`, or the path of a folder with a GPT-2 vocabulary."""
+    tokenizer: str | None = None
+    """One of `tokenizer_spec.KINDS`, or the path of a folder with a GPT-2 vocabulary; `char` if left out."""
     vocab_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
     """What it means and what it may be depends on the tokenizer: `TokenizerSpec`."""
     model: dict[str, Any] = msgspec.field(default_factory=dict)
     train: dict[str, Any] = msgspec.field(default_factory=dict)
     name: str | None = None
     out: str = "runs"
+    from_run: str | None = None
+    """A run whose weights, architecture and vocabulary are those to begin with; see `fine_tuning`."""
 
 
 class Plan:
@@ -85,6 +88,8 @@ class Plan:
         spec: how the tokenizer was asked for; of a new run.
         tokens_per_byte: of the validation split.
         resumed: the run's stored configuration if this is a resume, which starts from `checkpoint`.
+        start: where the first weights of a new run come from, if it does not draw them.
+        warnings: what its log says at once.
     """
 
     def __init__(
@@ -98,12 +103,15 @@ class Plan:
         resumed: dict[str, Any] | None = None,
         checkpoint: Path | None = None,
         spec: TokenizerSpec = CHARACTERS,
+        start: Start | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self.run, self.tokenizer, self.tokens, self.corpus = run, tokenizer, tokens, corpus
         self.model, self.train, self.resumed = model, train, resumed
         self.checkpoint = checkpoint or run.checkpoint
         self.spec = spec
         self.tokens_per_byte = tokens_per_byte(tokenizer, tokens)
+        self.start, self.warnings = start, warnings
         self._lock = RunLock(run)
         self._log: RunLog | None = None
 
@@ -137,7 +145,7 @@ class Plan:
         from minigpt_core.runlog import RunLog
         from minigpt_core.trainer import Trainer
 
-        facts = survey()
+        facts, model = survey(), None
         saved = checkpoint.load(self.checkpoint) if self.resumed else None
         if self.resumed and saved:
             model_config = ModelConfig.from_dict(saved["model_config"])
@@ -148,12 +156,14 @@ class Plan:
             check_memory(model_config, train, devices, available_memory(), resumed=True)
         else:
             model_config, train, devices = decide_sizes(facts, self.model, self.train, self.tokenizer.vocab_size)
-            check_memory(model_config, train, devices, available_memory())
+            check_memory(model_config, train, devices, available_memory(), fixed=self.start is not None)
+            if self.start:
+                model = self.start.model(model_config)
             self._record(model_config, train, devices)
         self._log = RunLog(self.run)
         torch.manual_seed(train.seed)  # initial weights
         trainer = Trainer(
-            GPT(model_config),
+            model or GPT(model_config),
             self.tokenizer,
             split(self.tokens, model_config.seq_len),
             train,
@@ -165,8 +175,9 @@ class Plan:
             trainer.resume(saved)
             changes = self._record_resume(train, devices)
             trainer.event("resumed", f"resumed from step {trainer.state.step:,}{changes and ', with ' + changes}")
-        if devices.warning:
-            trainer.event("warning", devices.warning)
+        for warning in (devices.warning, *self.warnings):
+            if warning:
+                trainer.event("warning", warning)
         return trainer
 
     def _record(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> None:
@@ -187,7 +198,9 @@ class Plan:
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in ("minigpt-tui", "torch", "numpy")},
         }
-        keep = self.corpus["source"] in UNREPEATABLE or self.corpus["name"] in BUILT_IN
+        if self.start:
+            config["origin"] = msgspec.to_builtins(self.start.origin)
+        keep = bool(self.start) or self.corpus["source"] in UNREPEATABLE or self.corpus["name"] in BUILT_IN
         write_run(self.run, config, self.tokenizer, self.tokens, keep)
 
     def _record_resume(self, train: TrainConfig, devices: Devices) -> str:
@@ -215,10 +228,14 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
     Raises:
         UserError, UsageError: something is not as it must be; nothing was created.
     """
-    architecture = lookup(PRESETS, request.preset, "preset") | request.model | ablated(request.ablate)
+    if request.from_run is not None:
+        from minigpt_core.fine_tuning import prepare_from
+
+        return prepare_from(request)
+    architecture = lookup(PRESETS, request.preset or DEFAULT_PRESET, "preset") | request.model | ablated(request.ablate)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
         complete_sizes(kind, architecture, request.train, vocab_size=2)
-    spec = TokenizerSpec.parse(request.tokenizer, request.vocab_size)
+    spec = TokenizerSpec.parse(request.tokenizer or CHARACTERS.kind, request.vocab_size)
     text = load_encoded(request.data, spec, progress=progress, encoding=request.encoding, text_field=request.text_field)
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minigpt_core.config import ABLATIONS, DEFAULT_STEPS, PRESETS, RECIPES, TrainConfig, option
-from minigpt_core.corpus import as_data
+from minigpt_core.corpus import NO_TEXT, as_data
 from minigpt_core.status import Event
 
 SIZES = ("n_layers", "num_heads", "embed_dim", "ff_mult", "seq_len", "dropout")
@@ -75,7 +75,17 @@ def recipe(
         ),
         key=lambda found: len(found[1]),
     )
-    options |= {"preset": preset, **{name: model[name] for name in SIZES}}
+    origin = config.get("origin") or {}
+    if origin and not origin.get("imported"):  # architecture and vocabulary come with the weights
+        options = {name: value for name, value in options.items() if name not in ("tokenizer", "vocab_size")}
+        options["from_run"] = origin["source"]
+        switches = {}
+        remarks.append(f"Its first weights are those of {origin['source']} at step {origin.get('step') or 0:,}.")
+    else:
+        options["preset"] = preset
+        if origin:
+            remarks.append(f"Its weights were not made here, but imported: {origin['source']}.")
+    options |= {name: model[name] for name in SIZES}
     for name, changes in ABLATIONS.items():
         if changes.items() <= switches.items():
             options["ablate"] = [*options.get("ablate", []), name]
@@ -134,4 +144,7 @@ def _data(corpus: Mapping[str, Any], remarks: list[str]) -> str:
     if source == "standard input":
         remarks.append("The text came from standard input: give it the same way.")
         return "-"
+    if source == NO_TEXT:
+        remarks.append("It has no text to train on: put one in the place of TEXT.")
+        return "TEXT"
     return as_data(dict(corpus))

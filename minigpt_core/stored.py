@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from minigpt_core.atomic import atomic_file, write_atomic
 from minigpt_core.config import ModelConfig, TrainConfig
-from minigpt_core.corpus import as_data, load_encoded, split
+from minigpt_core.corpus import NO_TEXT, as_data, load_encoded, split
 from minigpt_core.errors import UserError
 from minigpt_core.reading import brief, check_format, decode_json, encode_json, read_bytes
 from minigpt_core.rundir import RunDir
@@ -41,6 +41,16 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True):
     cache: str | None = None
     encoding: str | None = None
     text_field: str | None = None
+
+
+class Origin(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a run's first weights came from, if it did not make them."""
+
+    source: str
+    """The checkpoint of another run or, for people, what was imported."""
+    imported: bool = False
+    step: Size | None = None
+    """At which the other run stood."""
 
 
 class Decisions(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,13 +84,14 @@ class Recorded(msgspec.Struct, forbid_unknown_fields=True):
     tokens_per_byte: Annotated[float, Meta(gt=0, le=10)] | None = None
     """Of the validation split: makes bits a byte of a loss."""
     decided: dict[str, Annotated[int, Meta(ge=0, le=10**12)]] = {}
+    origin: Origin | None = None
 
 
-def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens: np.ndarray, keep: bool) -> None:
+def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens: np.ndarray | None, keep: bool) -> None:
     """Write everything that a new run keeps.
 
     Args:
-        tokens: (n,) the encoded text.
+        tokens: (n,) the encoded text; None: it has none.
         keep: store the text however long it is, since it cannot be read again.
 
     Raises:
@@ -89,7 +100,7 @@ def write_run(run: RunDir, config: dict[str, Any], tokenizer: Tokenizer, tokens:
     try:
         write_config(run, config)
         write_atomic(run.tokenizer, encode_json({"format": TOKENIZER_FORMAT} | tokenizer.to_dict()))
-        if keep or tokens.nbytes <= STORED_TOKENS:
+        if tokens is not None and (keep or tokens.nbytes <= STORED_TOKENS):
             run.tokens.mkdir(exist_ok=True)
             with atomic_file(run.tokens / TOKENS_FILE) as file:
                 np.save(file, tokens)
@@ -163,6 +174,11 @@ def read_tokens(run: RunDir, tokenizer: Tokenizer, corpus: dict[str, Any]) -> np
         if len(stored) and stored.max() >= tokenizer.vocab_size:
             raise UserError(f"{str(run.tokens / TOKENS_FILE)!r} is damaged: it holds tokens outside the vocabulary")
         return np.array(stored)
+    if corpus["source"] == NO_TEXT:
+        raise UserError(
+            f"run {run.name!r} was imported without a text to train on; "
+            f"give it one: minigpt-tui train --from {run.path} --data TEXT"
+        )
     source, data = Path(corpus["source"]), as_data(corpus)
     if source.name == "-" or data == "-" or (source.exists() and not source.is_file() and not source.is_dir()):
         # Standard input, a pipe or a device would be waited for.

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from minigpt_core.errors import UserError
 from minigpt_tui.command import App
-from minigpt_tui.commands import data, experiments, live, results, runs, setup, training
+from minigpt_tui.commands import data, experiments, live, results, runs, setup, training, weights
 from minigpt_tui.terminal import complain
 
 app = App(
@@ -93,6 +93,8 @@ app.command()(live.stop)
 app.command()(runs.chat)
 app.command()(runs.generate)
 app.command()(runs.report)
+app.command("import")(weights.import_weights)
+app.command("export")(weights.export_weights)
 app.command()(experiments.bench)
 app.command()(setup.notebook)
 app.command()(setup.doctor)

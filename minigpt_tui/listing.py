@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_core.corpus import NO_TEXT
 from minigpt_core.library import Library
 from minigpt_core.lock import Holder
 from minigpt_core.rundir import RunDir
@@ -107,8 +108,10 @@ def print_run(run: RunDir) -> None:
         if event.kind == "done":
             add("end", event.message)
     add("made by", " ".join(shlex.quote(word) for word in config.get("command", [])))
-    add("go on", f"minigpt-tui train --resume {shlex.quote(str(run.path))}")
-    add("talk to it", f"minigpt-tui chat {shlex.quote(str(run.path))}")
+    place = shlex.quote(str(run.path))
+    imported = config["corpus"]["source"] == NO_TEXT
+    add("go on", f"minigpt-tui train {f'--from {place} --data TEXT' if imported else f'--resume {place}'}")
+    add("talk to it", f"minigpt-tui chat {place}")
     show(table)
 
 

@@ -116,6 +116,15 @@ def train(
     name: Name = None,
     out: Out = "runs",
     resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
+    from_run: Annotated[
+        str | None,
+        RUN(
+            "Begin a new run with the weights of this one (learning rate {tuned[learning_rate]:g}, adamw).",
+            "--from",
+            "--from-run",
+            metavar="RUN",
+        ),
+    ] = None,
     headless: Annotated[bool, RUN("No app: progress on the terminal.", "--headless", metavar="")] = False,
     detach: Annotated[bool, RUN("In a process of its own; see attach.", "--detach", metavar="")] = False,
     paused: Annotated[bool, RUN("Begin paused.", "--paused", metavar="")] = False,
@@ -137,6 +146,7 @@ def train(
     cat *.md | minigpt-tui train --data - --headless
     minigpt-tui train --resume blind --steps 8000
     minigpt-tui train --detach
+    minigpt-tui train --from gpt2 --data letters.txt --batch-size 2
     minigpt-tui train --config run.toml --name again
     """
     options = {name: value for name, value in given(locals()).items() if name not in ("context", "config")}
