@@ -43,8 +43,7 @@ class RunHistory:
             self._generation = self._metrics.generation
             self.series.clear()
             self.last = None
-        for row in rows:
-            self.series.append(row)
+        self.series.extend(rows)
         if rows:
             self.last = rows[-1]
         self.events += self._events.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -250,6 +251,28 @@ def test_clear_starts_over() -> None:
     assert len(series.envelope("train_loss")) == 0
     series.append(row(3, 1.0))
     assert series.envelope("smoothed").mean.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("cuts", [(), (300,), (5, 900), (260, 520, 1100)])
+def test_many_rows_at_once_are_as_one_by_one(cuts: tuple[int, ...]) -> None:
+    """Also where steps go back, losses are no numbers, and validation is measured now and then."""
+    rng = np.random.default_rng(0)
+    steps = [int(step) for step in np.cumsum(rng.integers(0, 3, 1500)) - 5 * (rng.random(1500) < 0.02)]
+    losses = [float("nan") if rng.random() < 0.05 else float(rng.normal(3)) for _ in steps]
+    rows = [
+        row(max(step, 0), train_loss=loss, val_loss=loss if n % 50 == 49 else None)
+        for n, (step, loss) in enumerate(zip(steps, losses, strict=True))
+    ]
+    one_by_one, at_once = Series(), Series()
+    for each in rows:
+        one_by_one.append(each)
+    for first, last in pairwise((0, *cuts, len(rows))):
+        at_once.extend(rows[first:last])
+    for metric in METRICS:
+        for buckets in (7, 5000):
+            expected, found = one_by_one.envelope(metric, buckets=buckets), at_once.envelope(metric, buckets=buckets)
+            for column in ("step", "low", "high", "mean", "broken"):
+                np.testing.assert_allclose(getattr(found, column), getattr(expected, column), rtol=1e-12)
 
 
 def test_an_unknown_metric_offers_the_nearest() -> None:

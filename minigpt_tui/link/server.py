@@ -130,9 +130,10 @@ class LinkServer:
                 if now - read > READING_SECONDS:
                     read, reading = now, self._session.reading()
                 self._tell_news(reading)
-                if now - looked > FRAME_SECONDS:
+                if self._wake.is_set() or now - looked > FRAME_SECONDS:
                     looked = now
                     await self._tell_frame()
+            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), NEWS_SECONDS)
         self._tell_news(reading)
@@ -152,7 +153,8 @@ class LinkServer:
             self._frame = None
             return
         frame = self._session.live_frame()
-        if frame is None:
+        if frame is None:  # nobody has looked yet; asking has begun it
+            self._wake.set()
             return
         if frame is not self._frame:
             self._frame, self._packed = frame, await asyncio.to_thread(_packed, frame)
@@ -184,12 +186,12 @@ class LinkServer:
         from websockets.asyncio.server import ServerConnection
 
         assert isinstance(connection, ServerConnection)
-        viewer = Viewer(self._session, connection)
+        viewer = Viewer(self._session, connection, self._wake.set)
         welcome = m.Welcome(m.PROTOCOL, str(self.run.path.resolve()), socket.gethostname(), os.getpid())
         viewer.put("welcome", m.encode(welcome))
-        if self._news:
-            viewer.put("news", self._news)
         self._viewers.add(viewer)
+        self._news = b""  # to be told again, for the one that has heard nothing yet
+        self._wake.set()
         try:
             await viewer.serve()
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,13 +41,16 @@ MALFORMED, TOO_SLOW = 1007, 1008
 class Viewer:
     """Lives in the server's event loop.
 
+    Args:
+        hurry: has the server tell its viewers now what is new.
+
     Attributes:
         wants_frame: it shows the present attention, so looking at the weights is worth the while.
         frame_sent: the newest it was told.
     """
 
-    def __init__(self, session: LocalSession, connection: ServerConnection) -> None:
-        self._session, self._connection = session, connection
+    def __init__(self, session: LocalSession, connection: ServerConnection, hurry: Callable[[], None]) -> None:
+        self._session, self._connection, self._hurry = session, connection, hurry
         self.wants_frame = False
         self.frame_sent: Frame | None = None
         self._waiting: dict[object, bytes] = {}
@@ -139,6 +142,7 @@ class Viewer:
                 self.frame_sent = None
                 if self._past is not None:
                     self._past.look_back(None)
+                self._hurry()
             case m.Look(_, step):
                 looking_back = self._past is not None and self._past.looking_back
                 self.wants_frame = False
