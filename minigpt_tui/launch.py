@@ -59,10 +59,7 @@ def train(
             print(f"minigpt-tui: training headless, since {terminal.why_not_interactive}", file=sys.stderr)
         status, received = plain.train(plan, paused)
         return farewell(plan.run, status, received)
-    session = LocalSession.training(plan)
-    if paused:
-        session.send(Pause())
-    return train_in_app(session, plan, terminal, say=say)
+    return train_in_app(plan, terminal, paused=paused, say=say)
 
 
 def tour(name: str, steps: int | None, run: str | None, out: str, likes: Preferences) -> int:
@@ -87,14 +84,16 @@ def tour(name: str, steps: int | None, run: str | None, out: str, likes: Prefere
 
         return TourScreen(session, look, lesson, plan.tokenizer.vocab_size)
 
-    return train_in_app(LocalSession.training(plan), plan, terminal, main)
+    return train_in_app(plan, terminal, main)
 
 
 def train_in_app(
-    session: LocalSession, plan: Plan, terminal: term.Terminal, main: MakeMain | None = None, say: str = ""
+    plan: Plan, terminal: term.Terminal, main: MakeMain | None = None, paused: bool = False, say: str = ""
 ) -> int:
     """Train in the app until the user leaves or detaches, or the terminal goes away; the exit code."""
-    run, code = plan.run, 0
+    run, session, code = plan.run, LocalSession.training(plan), 0
+    if paused:
+        session.send(Pause())
     try:
         with LinkServer(session, plan.announce):
             left = draw(session, terminal, run.train_log, main, say)
@@ -120,6 +119,7 @@ def hand_over(run: RunDir, terminal: term.Terminal, paused: bool) -> int:
     from minigpt_core.devices import give_back_memory
     from minigpt_tui import detach
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the window may be closed before this is done
     give_back_memory()
     print("handing over to a process of its own…", file=sys.stderr)
     try:
@@ -132,7 +132,7 @@ def hand_over(run: RunDir, terminal: term.Terminal, paused: bool) -> int:
         return 0
     plan = prepare_resume(str(run.path), {}, str(run.path.parent))
     why = f"could not detach: the new process ended with exit code {started.code}; see {run.train_log.name}"
-    return train_in_app(LocalSession.training(plan), plan, terminal, say=why)
+    return train_in_app(plan, terminal, say=why)
 
 
 def come_back(run: RunDir) -> str:

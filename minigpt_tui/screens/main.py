@@ -275,4 +275,5 @@ class MainScreen(SteerScreen):
     def _show_hints(self) -> None:
         focus = self.focused.id if self.focused is not None else ""
         trains = self._session.trains and not self._status.finished
-        self.key_hints.update(hints(focus or "", trains, self._status.phase == "paused", self.past is not None))
+        paused, past = self._status.phase == "paused", self.past is not None
+        self.key_hints.update(hints(focus or "", trains, paused, past, self._session.owned))

@@ -89,9 +89,14 @@ GREETING = (
 )
 
 
-def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hint]:
-    """The keys for what has the focus; steering only where there is something to steer. `past`: one looks back."""
-    ends = [Hint(1, "app.help", "help", "app.help"), Hint(0, "app.leave", "quit", "app.quit")]
+def hints(focus: str, trains: bool, paused: bool, past: bool = False, owned: bool = True) -> list[Hint]:
+    """The keys for what has the focus; steering only where there is something to steer.
+
+    Args:
+        past: one looks back.
+        owned: leaving ends the run.
+    """
+    ends = [Hint(1, "app.help", "help", "app.help"), Hint(0, "app.leave", "quit" if owned else "leave", "app.quit")]
     if focus == "prompt":
         commands = Hint(6, "app.commands", "commands", "app.command_palette")
         return [*PROMPT, commands, Hint(0, "app.quit", "quit", "app.quit")]
@@ -104,7 +109,7 @@ def hints(focus: str, trains: bool, paused: bool, past: bool = False) -> list[Hi
             Hint(3, "run.pause", "resume" if paused else "pause", "screen.pause"),
             *([Hint(4, "run.step", "one step", "screen.step")] if paused else []),
             Hint(5, "run.save", "save", "screen.save"),
-            Hint(6, "run.detach", "detach", "app.detach"),
+            *([Hint(6, "run.detach", "detach", "app.detach")] if owned else []),
         ]
     return [
         Hint(2, "talk.prompt", "prompt", "screen.prompt"),
