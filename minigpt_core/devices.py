@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from minigpt_core import hardware
 from minigpt_core.config import ModelConfig, TrainConfig
 from minigpt_core.errors import UsageError, UserError
+from minigpt_core.ranks import ALONE, Place
 
 Kind = Literal["cpu", "gpu"]
 
@@ -55,7 +56,10 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     attention: Literal["explicit", "fused"]
     compile: bool
     threads: int
+    """Of each process."""
     reasons: dict[str, str]
+    nproc: int = 1
+    """Processes that share each batch."""
     warning: str | None = None
     gpu: str | None = None
     """The chosen CUDA device, as people call it."""
@@ -99,30 +103,31 @@ def survey() -> Facts:
     )
 
 
-def decide(facts: Facts, config: TrainConfig, seq_len: int) -> Devices:
-    """Choose everything a run needs to know about its device.
+def decide(facts: Facts, config: TrainConfig, seq_len: int, place: Place = ALONE) -> Devices:
+    """Choose everything a run needs to know about its device; `place` is this process's among those that train it.
 
     Raises:
         UserError: the device asked for is not there; the message says what is.
     """
-    device, why_device = _device(facts, config.device)
+    device, why_device = _device(facts, config.device) if place.size == 1 else _own_device(facts, config.device, place)
     backend, _, index = device.partition(":")
     native = facts.cuda_bf16[int(index)] if backend == "cuda" else facts.cpu_bf16 if backend == "cpu" else False
     precision, why_precision = _precision(native, config.precision)
     attention, why_attention = _attention(config.attention, backend, precision, seq_len)
-    threads = config.threads or facts.cores
+    threads = config.threads or max(1, facts.cores // place.local_size)
     return Devices(
         device=device,
         precision=precision,
         attention=attention,
         compile=config.compile == "on",
         threads=threads,
+        nproc=place.size,
         reasons={
             "device": why_device,
             "precision": why_precision,
             "attention": why_attention,
             "compile": "asked for" if config.compile != "auto" else "off unless asked for: it delays the first step",
-            "threads": "asked for" if config.threads else f"the {facts.cores} cores this process may use",
+            "threads": "asked for" if config.threads else _why_threads(facts.cores, place.local_size),
         },
         warning=_unusable_gpu(facts) if backend == "cpu" and config.device != "cpu" else None,
         gpu=facts.cuda_names[int(index)] if backend == "cuda" and facts.cuda_names else None,
@@ -149,6 +154,26 @@ def _device(facts: Facts, wanted: str) -> tuple[str, str]:
     if name == "mps" or (name == "auto" and facts.mps):
         return "mps", "Apple's GPU"
     return "cpu", "asked for" if name == "cpu" else (_unusable_gpu(facts) or "no GPU found")
+
+
+def _own_device(facts: Facts, wanted: str, place: Place) -> tuple[str, str]:
+    """Of one of several processes: each has a GPU of its own, or its share of the CPU."""
+    name = _device(facts, wanted)[0].partition(":")[0]
+    if name == "cpu":
+        return _device(facts, wanted)
+    if name == "mps":
+        raise UserError(f"--nproc {place.size}: there is one Apple GPU; use --nproc 1 or --device cpu")
+    if ":" in wanted:
+        raise UsageError(f"--device {wanted} is one GPU, for --nproc {place.size}; use --device cuda")
+    if place.local_size > len(facts.cuda_free):
+        found = len(facts.cuda_free)
+        raise UserError(f"--nproc {place.local_size}: this process sees {found} CUDA GPU(s); use --nproc {found}")
+    return f"cuda:{place.local_rank}", f"one of {place.local_size}, each process has its own"
+
+
+def _why_threads(cores: int, processes: int) -> str:
+    whole = f"the {cores} cores this process may use"
+    return whole if processes == 1 else f"{whole}, shared by {processes}"
 
 
 def _unusable_gpu(facts: Facts) -> str | None:

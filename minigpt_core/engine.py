@@ -49,6 +49,8 @@ LAST_LOOK_SECONDS = 10.0
 """How long a run's end waits for its last frame."""
 MAX_NOTE = 200
 """Characters: a note is one line of the log."""
+LOOK_SECONDS = 1.0
+"""How often a paused run looks whether the processes it trains with are all there."""
 PACE_MEMORY = 0.9
 """How much of the pace shown is what it was a row ago: a steady number is easier to read."""
 
@@ -196,9 +198,12 @@ class Engine:
         while True:
             waiting = self._paused and not self._stepping and not trainer.stopping
             self._publish("paused" if waiting else trainer.phase)
+            trainer.world.check()
             try:
-                command = self._commands.get(block=waiting)
+                command = self._commands.get(block=waiting, timeout=LOOK_SECONDS)
             except queue.Empty:
+                if waiting:
+                    continue
                 break
             self._obey(command, trainer)
             if self._stepping:

@@ -11,6 +11,7 @@ from minigpt_core.config import DEFAULT_SIZES, FINE_TUNING, ModelConfig, option
 from minigpt_core.corpus import encode, load_corpus, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.plan import Plan, Request
+from minigpt_core.ranks import check_batch, leading
 from minigpt_core.rundir import find_checkpoint, new_run_dir
 from minigpt_core.sizes import complete_sizes
 from minigpt_core.stored import Origin, read_config, read_tokenizer
@@ -70,8 +71,11 @@ def prepare_from(request: Request) -> Plan:
     config, tokenizer = read_config(run), read_tokenizer(run)
     model = settled(request, config["model"])
     train = request.train if "optimizer" in request.train else FINE_TUNING | request.train
+    where = leading(request.nproc)
     for kind in DEFAULT_SIZES:
-        complete_sizes(kind, model, train, tokenizer.vocab_size)
+        _, complete = complete_sizes(kind, model, train, tokenizer.vocab_size)
+        if "batch_size" in train:
+            check_batch(complete, where.size)
     text = load_corpus(request.data, encoding=request.encoding, text_field=request.text_field)
     tokens = encode(tokenizer, text.text)
     split(tokens, model["seq_len"])
@@ -86,7 +90,9 @@ def prepare_from(request: Request) -> Plan:
     read = {"encoding": request.encoding, "text_field": request.text_field}
     identity = text.identity | {name: value for name, value in read.items() if value}
     spec = TokenizerSpec(**config.get("tokenizer") or {})
-    return Plan(new, tokenizer, tokens, identity, model, train, start=start, warnings=tuple(warnings), spec=spec)
+    return Plan(
+        new, tokenizer, tokens, identity, model, train, start=start, warnings=tuple(warnings), spec=spec, place=where
+    )
 
 
 def settled(request: Request, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from minigpt_core.config import (
 from minigpt_core.corpus import BUILT_IN, UNREPEATABLE, load_encoded, split
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import RunLock
+from minigpt_core.ranks import ALONE, MOST_RANKS, Children, Place, check_batch, launched, leading
 from minigpt_core.rundir import RunDir, find_checkpoint, new_run_dir
 from minigpt_core.sizes import complete_sizes, decide_sizes
 from minigpt_core.stored import read_config, read_tokenizer, read_tokens, update_config, write_run
@@ -40,6 +41,7 @@ from minigpt_core.tokenizer_spec import CHARACTERS, TokenizerSpec
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
+    from minigpt_core.distributed import Group
     from minigpt_core.fine_tuning import Start
     from minigpt_core.runlog import RunLog
     from minigpt_core.trainer import Boundary, Trainer
@@ -76,6 +78,8 @@ class Request(Settings, frozen=True):
     out: str = "runs"
     from_run: str | None = None
     """A run whose weights, architecture and vocabulary are those to begin with; see `fine_tuning`."""
+    nproc: Annotated[int, msgspec.Meta(ge=1, le=MOST_RANKS)] | None = None
+    """Processes that share each batch."""
 
 
 class Plan:
@@ -90,6 +94,7 @@ class Plan:
         resumed: the run's stored configuration if this is a resume, which starts from `checkpoint`.
         start: where the first weights of a new run come from, if it does not draw them.
         warnings: what its log says at once.
+        place: this process's, among those that train the run; it is the first.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Plan:
         spec: TokenizerSpec = CHARACTERS,
         start: Start | None = None,
         warnings: tuple[str, ...] = (),
+        place: Place = ALONE,
     ) -> None:
         self.run, self.tokenizer, self.tokens, self.corpus = run, tokenizer, tokens, corpus
         self.model, self.train, self.resumed = model, train, resumed
@@ -112,8 +118,11 @@ class Plan:
         self.spec = spec
         self.tokens_per_byte = tokens_per_byte(tokenizer, tokens)
         self.start, self.warnings = start, warnings
+        self.place = place
         self._lock = RunLock(run)
         self._log: RunLog | None = None
+        self._children: Children | None = None
+        self._group: Group | None = None
 
     def discard(self) -> None:
         """Nothing came of it: let go, and leave no empty run behind."""
@@ -124,7 +133,10 @@ class Plan:
             shutil.rmtree(run.path, ignore_errors=True)  # made by `prepare` for this plan alone
 
     def release(self) -> None:
-        """Let go of the run: close its logs, unlock it. A second time does nothing."""
+        """Let go of the run: end its other processes, close its logs, unlock it. A second time does nothing."""
+        for others in (self._group, self._children):
+            if others is not None:
+                others.close()
         if self._log is not None:
             self._log.close()
         self._lock.release()
@@ -135,6 +147,8 @@ class Plan:
 
     def build(self, boundary: Boundary | None = None) -> Trainer:
         """Load torch, decide, and make the trainer; a resumed one stands where its checkpoint was taken."""
+        if self.place.size > 1 and launched() is None:
+            self._children = Children(self.place.size, self.run.train_log)  # they load torch while this one does
         import torch
 
         from minigpt_core import checkpoint
@@ -152,15 +166,19 @@ class Plan:
             train = resumed_train_config(TrainConfig.from_dict(saved["train_config"]), self.train)
             if train.steps is not None and train.steps < saved["state"]["step"]:
                 raise UsageError(f"--steps {train.steps}: the run has made {saved['state']['step']} steps; give more")
-            devices = resumed_devices(facts, self.resumed, train, model_config.seq_len)
+            devices = resumed_devices(facts, self.resumed, train, model_config.seq_len, self.place)
+            check_batch(train, self.place.size)
             check_memory(model_config, train, devices, available_memory(), resumed=True)
         else:
-            model_config, train, devices = decide_sizes(facts, self.model, self.train, self.tokenizer.vocab_size)
+            vocab_size = self.tokenizer.vocab_size
+            model_config, train, devices = decide_sizes(facts, self.model, self.train, vocab_size, self.place)
+            check_batch(train, self.place.size)
             check_memory(model_config, train, devices, available_memory(), fixed=self.start is not None)
             if self.start:
                 model = self.start.model(model_config)
             self._record(model_config, train, devices)
         self._log = RunLog(self.run)
+        world = self._gather(model_config, train, devices)
         torch.manual_seed(train.seed)  # initial weights
         trainer = Trainer(
             model or GPT(model_config),
@@ -170,6 +188,7 @@ class Plan:
             run=self._log,
             devices=devices,
             boundary=boundary,
+            world=world,
         )
         if saved:
             trainer.resume(saved)
@@ -179,6 +198,18 @@ class Plan:
             if warning:
                 trainer.event("warning", warning)
         return trainer
+
+    def _gather(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> Group | None:
+        """The processes that train together, told what; None if this one is alone."""
+        if self.place.size == 1:
+            return None
+        from minigpt_core.distributed import Group
+
+        children = self._children
+        self._group = group = Group.spawned(self.place, children) if children else Group(self.place)
+        settings = {"model": model.to_dict(), "train": train.to_dict(), "devices": msgspec.to_builtins(devices)}
+        group.invite({"run": str(self.run.path.resolve()), **settings}, devices.device)
+        return group
 
     def _record(self, model: ModelConfig, train: TrainConfig, devices: Devices) -> None:
         """Write everything that was decided for a new run."""
@@ -233,19 +264,22 @@ def prepare(request: Request, progress: Progress | None = None) -> Plan:
 
         return prepare_from(request)
     architecture = lookup(PRESETS, request.preset or DEFAULT_PRESET, "preset") | request.model | ablated(request.ablate)
+    where = leading(request.nproc)
     for kind in DEFAULT_SIZES:  # whichever device it will be, a bad setting is found now
-        complete_sizes(kind, architecture, request.train, vocab_size=2)
+        _, train = complete_sizes(kind, architecture, request.train, vocab_size=2)
+        if "batch_size" in request.train:
+            check_batch(train, where.size)
     spec = TokenizerSpec.parse(request.tokenizer or CHARACTERS.kind, request.vocab_size)
     text = load_encoded(request.data, spec, progress=progress, encoding=request.encoding, text_field=request.text_field)
     split(text.tokens, architecture.get("seq_len", DEFAULT_SIZES["cpu"]["seq_len"]))
     run = new_run_dir(Path(request.out), request.name, text.identity["name"])
-    return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train, spec=spec)
+    return Plan(run, text.tokenizer, text.tokens, text.identity, architecture, request.train, spec=spec, place=where)
 
 
 # --- a resumed run ---
 
 
-def prepare_resume(ref: str, train: dict[str, Any], out: str = "runs") -> Plan:
+def prepare_resume(ref: str, train: dict[str, Any], out: str = "runs", nproc: int | None = None) -> Plan:
     """Find a run and read its directory; its text is needed only if it was too large to keep.
 
     Raises:
@@ -261,10 +295,11 @@ def prepare_resume(ref: str, train: dict[str, Any], out: str = "runs") -> Plan:
     config = read_config(run)
     if not path.is_file():
         raise UserError(f"run {run.name!r} has no checkpoint yet to resume from; start a new run")
-    resumed_train_config(TrainConfig.from_dict(config["train"]), train)
+    where = leading(nproc, before=config["devices"]["nproc"])
+    check_batch(resumed_train_config(TrainConfig.from_dict(config["train"]), train), where.size)
     tokenizer = read_tokenizer(run)
     tokens = read_tokens(run, tokenizer, config["corpus"])
-    return Plan(run, tokenizer, tokens, config["corpus"], {}, train, config, path)
+    return Plan(run, tokenizer, tokens, config["corpus"], {}, train, config, path, place=where)
 
 
 def resumed_train_config(saved: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
@@ -274,12 +309,15 @@ def resumed_train_config(saved: TrainConfig, changes: dict[str, Any]) -> TrainCo
     return saved.replace(**changes)
 
 
-def resumed_devices(facts: Facts, config: dict[str, Any], train: TrainConfig, seq_len: int) -> Devices:
+def resumed_devices(
+    facts: Facts, config: dict[str, Any], train: TrainConfig, seq_len: int, place: Place = ALONE
+) -> Devices:
     """The stored decisions if they can be kept, else new ones with a warning that names what differs."""
     from minigpt_core.devices import Devices, decide
 
     saved: Devices = msgspec.convert(config["devices"], Devices)
-    now = decide(facts, train, seq_len)
+    now = decide(facts, train, seq_len, place)
     if now.device.split(":")[0] == saved.device.split(":")[0]:
-        return msgspec.structs.replace(saved, device=now.device, warning=None)
+        threads = saved.threads if now.nproc == saved.nproc else now.threads
+        return msgspec.structs.replace(saved, device=now.device, nproc=now.nproc, threads=threads, warning=None)
     return msgspec.structs.replace(now, warning=f"resumed on {now.device} ({now.precision}), trained on {saved.device}")

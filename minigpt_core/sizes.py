@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from minigpt_core.config import DEFAULT_OPTIMIZER, DEFAULT_SIZES, RECIPES, ModelConfig, TrainConfig, lookup, round_up
+from minigpt_core.ranks import ALONE, Place
 
 if TYPE_CHECKING:
     from minigpt_core.devices import Devices, Facts
@@ -39,7 +40,7 @@ def complete_sizes(
 
 
 def decide_sizes(
-    facts: Facts, model: dict[str, Any], train: dict[str, Any], vocab_size: int
+    facts: Facts, model: dict[str, Any], train: dict[str, Any], vocab_size: int, place: Place = ALONE
 ) -> tuple[ModelConfig, TrainConfig, Devices]:
     """Settle device and sizes together.
 
@@ -47,16 +48,16 @@ def decide_sizes(
     """
     from minigpt_core.devices import decide, training_bytes
 
-    kind = decide(facts, TrainConfig(**train), seq_len=1).kind
+    kind = decide(facts, TrainConfig(**train), 1, place).kind
     model_config, train_config = complete_sizes(kind, model, train, vocab_size)
-    devices = decide(facts, train_config, model_config.seq_len)
+    devices = decide(facts, train_config, model_config.seq_len, place)
     if not devices.device.startswith("cuda"):
         return model_config, train_config, devices
     limit = GPU_SHARE * facts.cuda_free[int(devices.device.partition(":")[2])]
     for size in ("gpu", "cpu"):
         model_config, train_config = complete_sizes(size, model, train, vocab_size)
         n_params = count_parameters(model_config)
-        while training_bytes(model_config, n_params, train_config.micro_batch, devices) > limit:
+        while training_bytes(model_config, n_params, -(-train_config.micro_batch // place.size), devices) > limit:
             if {"batch_size", "accumulate"} & train.keys() or train_config.batch_size // 2 < SMALLEST_BATCH:
                 break
             train_config = train_config.replace(batch_size=train_config.batch_size // 2)

@@ -62,6 +62,7 @@ class Decisions(msgspec.Struct, forbid_unknown_fields=True):
     attention: Literal["explicit", "fused"] = "explicit"
     compile: bool = False
     threads: Annotated[int, Meta(ge=1, le=4096)] = 1
+    nproc: Annotated[int, Meta(ge=1, le=4096)] = 1
     warning: str | None = None
     gpu: str | None = None
     gpu_uuid: str | None = None

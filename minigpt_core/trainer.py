@@ -14,27 +14,27 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from minigpt_core import checkpoint, recording
-from minigpt_core.batches import Batches
 from minigpt_core.best import overfits
 from minigpt_core.config import TrainConfig
-from minigpt_core.data import TokenWindows, split_text
-from minigpt_core.devices import Devices, RandomState, WeightGate, compiled, decide, enter_thread, survey
-from minigpt_core.divergence import MOST_ROLLBACKS, DivergenceError, Guard, advice, may_roll_back
+from minigpt_core.data import split_text
+from minigpt_core.devices import Devices, RandomState, WeightGate, decide, enter_thread, survey
+from minigpt_core.distributed import World
+from minigpt_core.divergence import MOST_ROLLBACKS, DivergenceError, advice, may_roll_back
 from minigpt_core.errors import UserError
 from minigpt_core.host_copy import HostCopy
 from minigpt_core.length import planned_steps, stretch, watch_the_clock
 from minigpt_core.model import GPT
-from minigpt_core.optim import clip_gradients, learning_rate, make_optimizers
+from minigpt_core.optim import learning_rate
 from minigpt_core.runlog import RunLog
 from minigpt_core.saver import Saver
 from minigpt_core.status import Event, EventKind, MetricsRow
 from minigpt_core.stored import update_config
 from minigpt_core.tokenizer import Tokenizer
 from minigpt_core.train_state import Meter, TrainState
-from minigpt_core.validation import Validation, mean_loss
+from minigpt_core.update import Update
+from minigpt_core.validation import Validation
 from minigpt_core.verify import check_optimizers
 
 MAX_ROWS = 100_000
@@ -53,6 +53,7 @@ class Trainer:
         run: where to write; None writes nothing.
         devices: the decisions for this machine; made here when left out.
         boundary: called between steps and between evaluation batches; it may pause by not returning, and steer.
+        world: the processes that train together, of which this one leads; None is this one alone.
 
     Attributes:
         gate: covers every change of weights; whoever copies them takes it too.
@@ -77,6 +78,7 @@ class Trainer:
         run: RunLog | None = None,
         devices: Devices | None = None,
         boundary: Boundary | None = None,
+        world: World | None = None,
     ) -> None:
         model.check_vocabulary(tokenizer.vocab_size)
         self.tokenizer, self.config, self.log = tokenizer, config, run
@@ -88,14 +90,11 @@ class Trainer:
         self.random = RandomState(device)
 
         train, val = split_text(tokenizer, data, seq_len) if isinstance(data, str) else data
-        self.batches = Batches(len(train), seq_len, config.batch_size, config.seed)
-        self.train_windows = TokenWindows(train, seq_len, device)
         self.validation = Validation(val, seq_len, self.devices)
 
-        self.model: GPT = model.to(device).train().requires_grad_(True).use_attention(self.devices.attention)
-        self.forward: Callable[[Tensor], Tensor] = self.model
-        self.optimizers = make_optimizers(self.model, config)
-        self.guard = Guard(None if device == "cpu" else torch.zeros((), device=device), self.optimizers)
+        self.world = world or World()
+        self.update = Update(model, train, config, self.devices, self.world)
+        self.model, self.batches = self.update.model, self.update.batches
         self.meter = Meter(device)
         self.saver = Saver(run, config.save_every, lambda: (self.state_dict(), self.best)) if run else None
         self.best: HostCopy | None = None
@@ -105,8 +104,8 @@ class Trainer:
         """Of the evaluation under way, 0 to 1."""
         self.stopping = False
         """Set by `stop`: leave at the next boundary."""
-        if self.devices.compile:
-            self._compile()
+        if self.update.not_compiled:
+            self.event("warning", f"not compiled: {self.update.not_compiled}")
         torch.manual_seed(config.seed)  # dropout; the model was initialised by whoever built it
 
     # --- the loop ---
@@ -174,38 +173,17 @@ class Trainer:
         started = time.perf_counter()
         state, config = self.state, self.config
         state.lr = learning_rate(state.step, state.total_steps, config) * state.lr_scale
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = state.lr
-
-        try:
-            loss = self._gradients(self.batches.starts(state.step))  # ()
-            norm = clip_gradients(self.model, config.grad_clip)  # ()
-            self.guard.check(loss, norm, state.step + 1)
-        except DivergenceError:
-            self.model.zero_grad(set_to_none=True)
-            raise
+        self.world.step(state.step, state.lr)
+        loss, norm = self.update.gradients(state.step, state.lr)  # (), ()
         with self.gate.changing():
-            for optimizer in self.optimizers:
-                optimizer.step()
+            self.update.apply()
             state.step += 1
-        self.model.zero_grad(set_to_none=True)
-        self.meter.add(loss, norm, config.grad_clip, self.guard.skip)
+        self.meter.add(loss, norm, config.grad_clip, self.update.guard.skip)
 
         self._account(started)
         if watch_the_clock(state, config.minutes):
             self.event("info", f"{config.minutes:g} minutes are {state.total_steps:,} steps")
             self._record_length()
-
-    def _gradients(self, starts: np.ndarray) -> Tensor:
-        """Leave the mean gradient over the windows at `starts`, (B,), in the parameters; returns the mean loss, ()."""
-        n, total = self.config.accumulate, torch.zeros((), device=self.devices.device)
-        for part in np.split(starts, n):
-            inputs, targets = self.train_windows(part)  # (b, T) each
-            loss = mean_loss(self.forward, inputs, targets, self.devices) / n  # ()
-            loss.backward()
-            total += loss.detach()
-        return total
 
     def _account(self, started: float) -> None:
         seconds = time.perf_counter() - started
@@ -227,6 +205,7 @@ class Trainer:
     def _finish_row(self) -> MetricsRow | None:
         """Evaluate if it is time, write the row and what the row makes worth keeping; None if stopped before."""
         started = time.perf_counter()
+        self.world.collect(self.meter.sums[0])
         (loss, norm, clipped), good = self.meter.means()  # the one place where training waits for the device
         self._account(started)
         if good < self.meter.steps:
@@ -336,14 +315,6 @@ class Trainer:
             except UserError as error:  # the checkpoint says it too
                 self.event("warning", str(error))
 
-    def _compile(self) -> None:
-        """`--compile`: try it on one batch, so that a failure is known, and said, before the first step."""
-        inputs, _ = self.train_windows(self.batches.starts(0)[: self.config.micro_batch])  # (b, T)
-        with self.devices.autocast:
-            self.forward, failure = compiled(self.model, inputs)
-        if failure:
-            self.event("warning", f"not compiled: {failure}")
-
     # --- commands ---
 
     def stop(self) -> None:
@@ -395,9 +366,10 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, as tensors (the live ones, not copies) and plain values."""
+        self.world.collect(self.meter.sums[0])
         return {
             "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.update.optimizers],
             "random": self.random.state_dict(),
             "meter": self.meter.state_dict(),
             "state": msgspec.to_builtins(self.state),
@@ -422,18 +394,19 @@ class Trainer:
             UserError: the state does not fit this model or optimizer.
         """
         try:
-            check_optimizers(self.optimizers, saved["optimizers"])
+            check_optimizers(self.update.optimizers, saved["optimizers"])
             with self.gate.changing():
                 self.model.load_state_dict(saved["model"])
-                for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+                for optimizer, state in zip(self.update.optimizers, saved["optimizers"], strict=True):
                     optimizer.load_state_dict(state)
                 self.random.load_state_dict(saved["random"])
                 self.meter.load_state_dict(saved["meter"])
-                self.guard.reset()
+                self.update.guard.reset()
                 self.state = msgspec.convert(saved["state"], TrainState)
                 before = TrainConfig.from_dict(saved["train_config"])
         except (KeyError, TypeError, ValueError, RuntimeError, UserError) as error:
             raise UserError(f"the checkpoint does not fit this model: {str(error).splitlines()[0]}") from None
+        self.world.load(saved)
         self.best = None
         if self.saver:
             self.saver.resumed(self.state.step)

@@ -54,7 +54,7 @@ def test_a_step_waits_for_nothing(preset, optimizer, accumulate):
     tokenizer = CharTokenizer.from_text(TEXT)
     config = TrainConfig(steps=9, batch_size=4, optimizer=optimizer, accumulate=accumulate, device="cpu", threads=1)
     trainer = Trainer(model_of(preset, tokenizer), tokenizer, TEXT, config)
-    trainer.guard = Guard(torch.zeros(()), trainer.optimizers)  # as on a GPU
+    trainer.update.guard = Guard(torch.zeros(()), trainer.update.optimizers)  # as on a GPU
     trainer.step()
     with Watch() as watch:
         trainer.step()

@@ -98,8 +98,8 @@ def test_pieces_add_up_to_the_batch(text):
     whole, pieces = make(text, batch_size=8), make(text, batch_size=8, accumulate=4)
     starts = whole.batches.starts(3)
     assert (pieces.batches.starts(3) == starts).all()
-    losses = [trainer._gradients(starts) for trainer in (whole, pieces)]
-    assert losses[0] == mean_loss(whole.model, *whole.train_windows(starts), whole.devices)
+    losses = [trainer.update.backward(starts) for trainer in (whole, pieces)]
+    assert losses[0] == mean_loss(whole.model, *whole.update.windows(starts), whole.devices)
     torch.testing.assert_close(*losses)
     norms = [clip_gradients(trainer.model, 0) for trainer in (whole, pieces)]
     torch.testing.assert_close(*norms)
@@ -121,8 +121,8 @@ def test_pieces_must_be_equal():
 
 def poison(trainer, at):
     """From the step after `at` on every loss is nan, until a rollback has halved the learning rate."""
-    forward = trainer.forward
-    trainer.forward = lambda x: (
+    forward = trainer.update.forward
+    trainer.update.forward = lambda x: (
         forward(x) * (math.nan if trainer.state.step >= at and trainer.state.lr_scale == 1 else 1)
     )
 
@@ -188,8 +188,8 @@ def test_a_rollback_goes_on_from_the_checkpoint_at_half_the_rate(text, tmp_path)
 def test_the_fourth_divergence_ends_the_run(text, tmp_path):
     log = new_log(tmp_path / "run")
     trainer = make(text, log, save_every=5, on_divergence="rollback")
-    forward = trainer.forward
-    trainer.forward = lambda x: forward(x) * (math.nan if trainer.state.step >= 7 else 1)
+    forward = trainer.update.forward
+    trainer.update.forward = lambda x: forward(x) * (math.nan if trainer.state.step >= 7 else 1)
     with pytest.raises(TrainingError, match="after 3 rollbacks"):
         list(trainer)
     scales = [
@@ -203,14 +203,14 @@ def test_on_a_device_that_is_not_asked_the_update_is_masked(text, tmp_path, monk
     """As on CUDA, played on a CPU: from the bad step on nothing changes, no checkpoint is written, the row tells."""
     trainer = make(text, new_log(tmp_path / "run"), log_every=10, save_every=1, optimizer=optimizer, weight_decay=0.1)
     poison(trainer, 13)
-    trainer.guard = Guard(torch.zeros(()), trainer.optimizers)
+    trainer.update.guard = Guard(torch.zeros(()), trainer.update.optimizers)
     states = {}
     step = trainer.step
 
     def noting():
         trainer.saver.wait()
         step()
-        optimizers = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
+        optimizers = [optimizer.state_dict()["state"] for optimizer in trainer.update.optimizers]
         states[trainer.state.step] = HostCopy({"model": trainer.model.state_dict(), "optimizers": optimizers}).state()
 
     monkeypatch.setattr(trainer, "step", noting)

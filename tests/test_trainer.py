@@ -73,8 +73,8 @@ def test_evaluation_repeats_itself_and_touches_nothing(text):
 def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group(text, optimizer):
     trainer = make(text, optimizer=optimizer, weight_decay=0.1)
     model = trainer.model
-    assert len(trainer.optimizers) == {"adamw": 1, "muon": 2}[optimizer]
-    groups = [group for each in trainer.optimizers for group in each.param_groups]
+    assert len(trainer.update.optimizers) == {"adamw": 1, "muon": 2}[optimizer]
+    groups = [group for each in trainer.update.optimizers for group in each.param_groups]
     ids = [id(p) for group in groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     for group in groups:

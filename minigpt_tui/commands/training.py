@@ -113,6 +113,7 @@ def train(
     compile: Annotated[bool | None, RUN("Use torch.compile (off).", "--compile/--no-compile", metavar="")] = None,
     deterministic: Annotated[bool | None, RUN("Repeat to the bit on CUDA too.", "--deterministic", metavar="")] = None,
     threads: Annotated[int | None, RUN("CPU threads of training (all cores).")] = None,
+    nproc: Annotated[int | None, RUN("Processes that share each batch, on GPUs of their own (1).")] = None,
     name: Name = None,
     out: Out = "runs",
     resume: Annotated[str | None, RUN("Go on with a run where it was saved.", metavar="RUN")] = None,
@@ -147,9 +148,16 @@ def train(
     minigpt-tui train --resume blind --steps 8000
     minigpt-tui train --detach
     minigpt-tui train --from gpt2 --data letters.txt --batch-size 2
+    minigpt-tui train --nproc 8
     minigpt-tui train --config run.toml --name again
     """
     options = {name: value for name, value in given(locals()).items() if name not in ("context", "config")}
+    from minigpt_core.ranks import launched
+
+    if (place := launched()) is not None and place.rank:  # what is asked for, rank 0 will say
+        from minigpt_core.follower import run_launched
+
+        run_launched(place)
     if config is not None:
         from minigpt_tui import run_file
 
@@ -167,8 +175,10 @@ def train(
     if save_every is not None and save_every.isdecimal():
         options["save_every"] = int(save_every)
     if resume is not None:
-        about_this_call = ("resume", "out", "headless", "detach", "paused", *Preferences.__struct_fields__)
-        plan = prepare_resume(resume, {k: v for k, v in options.items() if k not in about_this_call}, out)
+        about_this_call = ("resume", "out", "nproc", "headless", "detach", "paused", *Preferences.__struct_fields__)
+        plan = prepare_resume(
+            resume, {k: v for k, v in options.items() if k not in about_this_call}, out, options.get("nproc")
+        )
     else:
         sizes = {name: value for name, value in given(options, of=ModelConfig).items() if name != "vocab_size"}
         request = Request(**given(options, of=Request), model=sizes, train=given(options, of=TrainConfig))
