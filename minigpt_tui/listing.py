@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -24,14 +24,20 @@ from minigpt_tui.safetext import safe
 from minigpt_tui.widgets.format import UNKNOWN, count, duration, number, short
 
 DAY = 24 * 3600
+EXPENDABLE = ("changed", "train", "best", "time")
+"""Columns of the list of runs that leave where there is no room for them, the first first."""
 PIPE_WIDTH = 10_000
 """Columns; a table takes only what its texts need."""
 
 
-def show(table: Table) -> None:
-    """Print as wide as the terminal; a pipe has no width, so there nothing is folded and every row is one line."""
+def wide() -> Console:
+    """As wide as the terminal; a pipe has no width, so there nothing is folded and every row is one line."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=PIPE_WIDTH if piped else None)
+    return Console(width=PIPE_WIDTH if piped else None)
+
+
+def show(table: Table) -> None:
+    console = wide()
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
@@ -39,32 +45,43 @@ def show(table: Table) -> None:
 
 
 def print_runs(parent: Path) -> None:
-    """One line a run, newest first."""
+    """One line a run, newest first; what there is no room for is left out, whole columns of it."""
     runs = Library(parent).read()
     if not runs:
         print(f"no runs in {safe(str(parent), newlines=False)} yet; start one with: minigpt-tui train")
         return
-    live = any(run.trainer for run in runs)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
-    headings = ("state", *(("where",) if live else ()), "step", "train", "val", "best", "bits/byte", "time", "changed")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("state", "where") else "right", no_wrap=True)
-    for run in runs:
-        last = run.last
-        table.add_row(
-            Text(safe(run.name, newlines=False)),
-            run.state,
-            *((where(run.trainer) if run.trainer else "",) if live else ()),
-            count(last.step) if last else UNKNOWN,
-            number(last.train_loss) if last else UNKNOWN,
-            number(run.val_loss),
-            number(run.best_val_loss),
-            number(run.bits_per_byte),
-            duration(last.time) if last else UNKNOWN,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)),
-        )
+    columns: dict[str, list[str]] = {"run": [safe(run.name, newlines=False) for run in runs]}
+    columns["state"] = [run.state for run in runs]
+    if any(run.trainer for run in runs):
+        columns["where"] = [where(run.trainer) if run.trainer else "" for run in runs]
+    lasts = [run.last for run in runs]
+    columns |= {
+        "step": [count(last.step) if last else UNKNOWN for last in lasts],
+        "train": [number(last.train_loss) if last else UNKNOWN for last in lasts],
+        "val": [number(run.val_loss) for run in runs],
+        "best": [number(run.best_val_loss) for run in runs],
+        "bits/byte": [number(run.bits_per_byte) for run in runs],
+        "time": [duration(last.time) if last else UNKNOWN for last in lasts],
+        "changed": [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.modified)) for run in runs],
+    }
+    console = wide()
+    table = table_of(columns)
+    for name in EXPENDABLE:
+        if console.measure(table, options=console.options.update(max_width=PIPE_WIDTH)).maximum <= console.width:
+            break
+        del columns[name]
+        table = table_of(columns)
     show(table)
+
+
+def table_of(columns: dict[str, list[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: Literal["left", "right"] = "left" if name in ("run", "state", "where") else "right"
+        table.add_column(name, justify=justify, **({"overflow": "fold"} if name == "run" else {"no_wrap": True}))
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))
+    return table
 
 
 def where(trainer: Holder) -> str:

@@ -114,7 +114,9 @@ def test_a_file_that_is_none_is_one_line(call, place):
 
 
 def test_every_option_may_be_in_the_file():
-    assert run_file.kinds(train).keys() | {"config", "detach", "resume", "context"} == signature(train).parameters.keys()
+    assert (
+        run_file.kinds(train).keys() | {"config", "detach", "resume", "context"} == signature(train).parameters.keys()
+    )
 
 
 def outcome(path):
