@@ -124,7 +124,8 @@ def check_optimizers(optimizers: Sequence[torch.optim.Optimizer], saved: Sequenc
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         entries = values["state"]
         names = {key for entry in own["state"].values() for key in entry} or {"step", "exp_avg", "exp_avg_sq"}
-        if (entries and entries.keys() != set(range(len(parameters)))) or (own["state"] and not entries):
+        lazy = "exp_avg" in names  # AdamW makes its state at its first step, so before it there is none
+        if entries.keys() != set(range(len(parameters))) and not (lazy and not entries):
             raise misfit
         for index, entry in entries.items():
             if not isinstance(entry, dict) or entry.keys() != names:

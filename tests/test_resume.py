@@ -185,6 +185,15 @@ def test_a_rollback_goes_on_from_the_checkpoint_at_half_the_rate(text, tmp_path)
     assert (saved["lr_scale"], saved["rollbacks"]) == (0.5, 1)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_rollback_may_go_back_to_where_no_step_was_made(text, tmp_path, optimizer):
+    log = new_log(tmp_path / "run")
+    trainer = make(text, log, save_every=100, on_divergence="rollback", optimizer=optimizer)
+    trainer.saver.save_soon(0, wait=True)
+    poison(trainer, 3)
+    assert [row.step for row in trainer] == [1, 2, 3, *range(1, 21)]
+
+
 def test_the_fourth_divergence_ends_the_run(text, tmp_path):
     log = new_log(tmp_path / "run")
     trainer = make(text, log, save_every=5, on_divergence="rollback")
