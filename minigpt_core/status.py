@@ -167,7 +167,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
-    """Base of all commands; the class name is the tag on the wire."""
+    """Base of all commands; the class name is the tag on the wire, where bounds are checked."""
 
 
 class Pause(Command, frozen=True):
@@ -189,25 +189,25 @@ class Save(Command, frozen=True):
 class ScaleLearningRate(Command, frozen=True):
     """Multiply the whole schedule from the next step on; part of the run, so it is logged."""
 
-    factor: float
+    factor: Annotated[float, Meta(ge=1e-9, le=1e9)]
 
 
 class SetEvalEvery(Command, frozen=True):
     """Evaluate at multiples of so many steps from now on."""
 
-    steps: int
+    steps: Count
 
 
 class SetSampleEvery(Command, frozen=True):
     """Let the model write by itself at every so many steps from now on; 0 is after each evaluation."""
 
-    steps: int
+    steps: Count
 
 
 class Note(Command, frozen=True):
     """A remark for the log and the chart, at the present step."""
 
-    text: str
+    text: Annotated[str, Meta(max_length=10_000)]
 
 
 class Stop(Command, frozen=True):

@@ -323,8 +323,8 @@ class Trainer:
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiply the schedule from the next step on; a factor that is no positive number is refused."""
-        if not 0 < factor < math.inf:
-            self.event("warning", f"learning rate × {factor}: not a positive number, ignored")
+        if not 0 < self.state.lr_scale * factor < math.inf:
+            self.event("warning", f"learning rate × {factor}: the rate would not be a positive number, ignored")
             return
         self.state.lr_scale *= factor
         self.event("lr", f"learning rate × {factor:g}: the schedule now runs at × {self.state.lr_scale:g}")

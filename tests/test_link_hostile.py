@@ -1,6 +1,7 @@
 """What a viewer may do to a trainer: nothing, whatever it sends, and whoever it is."""
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import unix_connect
 
-from minigpt_core.status import Note
+from minigpt_core.status import Note, ScaleLearningRate, SetEvalEvery, SetSampleEvery
 from minigpt_tui.link import messages as m
 from minigpt_tui.link.remote import AttachedSession
 from tests.links import plan, served, socket_of, until
@@ -107,6 +108,25 @@ def is_request(data):
 def test_a_message_that_is_none_ends_the_connection_and_nothing_else(run, data):
     with connection(run[0]) as there:
         there.send(data)
+        assert close_code(there) == 1007
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ScaleLearningRate(math.nan),
+        ScaleLearningRate(math.inf),
+        ScaleLearningRate(0.0),
+        SetEvalEvery(-1),
+        SetEvalEvery(2**62),
+        SetSampleEvery(-1),
+        Note("x" * 20_000),
+    ],
+    ids=lambda command: str(command)[:40],
+)
+def test_a_command_out_of_bounds_is_none(run, command):
+    with connection(run[0]) as there:
+        there.send(m.encode(m.Do(command)))
         assert close_code(there) == 1007
 
 
