@@ -17,7 +17,8 @@ from minigpt_tui.terminal import let_go_of_terminal
 
 READY = "MINIGPT_TUI_READY"
 """The environment variable that holds the descriptor to speak to once a run has begun."""
-PROGRAM = (sys.executable, "-m", "minigpt_tui")
+PROGRAM = (sys.executable, "-P", "-m", "minigpt_tui")
+"""-P: the folder it is called from is no place for modules, unless it is one for this process too."""
 
 
 class Started:
@@ -40,7 +41,7 @@ def start(arguments: list[str]) -> Started:
     """
     reading, writing = os.pipe()
     with os.fdopen(reading) as pipe:
-        environment = os.environ | {READY: str(writing)}
+        environment = os.environ | {READY: str(writing), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen([*PROGRAM, *arguments], env=environment, pass_fds=[writing], start_new_session=True)
         os.close(writing)
         try:

@@ -27,8 +27,8 @@ base.SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """
 
 
-def call(folder, *words):
-    result = subprocess.run([*PROGRAM, *words], check=False, cwd=folder, capture_output=True, text=True, timeout=60)
+def call(folder, *words, program=PROGRAM):
+    result = subprocess.run([*program, *words], check=False, cwd=folder, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -142,7 +142,11 @@ def test_d_gives_the_shell_back_and_another_process_trains_on(place):
 
 
 def test_train_detach_begins_in_a_process_of_its_own(place):
-    said = call(place, "train", *LENGTH, "--name", "away", "--detach", "--paused")
+    stray = place / "token.py"  # as a user's own file may be called
+    stray.write_text("raise SystemExit('not a module of this program')")
+    as_installed = [sys.executable, "-P", "-m", "minigpt_tui"]
+    said = call(place, "train", *LENGTH, "--name", "away", "--detach", "--paused", program=as_installed)
+    stray.unlink()
     run = RunDir(place / "runs/away")
     assert said.splitlines()[0] == f"run {run.path}"
     assert "minigpt-tui attach away" in said
