@@ -180,6 +180,18 @@ def test_a_viewer_outlives_its_trainer_and_finds_the_next(tmp_path, text_file):
             assert answer.finish_reason == "length"
 
 
+def test_a_run_that_has_ended_is_served_no_longer_though_its_process_lives(tmp_path, text_file, monkeypatch):
+    monkeypatch.setattr("minigpt_core.engine.Engine._write_assets", lambda engine: None)
+    the_plan = plan(text_file, tmp_path, steps=300)
+    with served(the_plan) as session, viewer("attached", the_plan) as there:
+        path = socket_of(the_plan)
+        until(lambda: session.status().phase == "done")
+        until(lambda: there.status().phase == "done")
+        until(lambda: not path.exists())
+        assert holder(the_plan.run) is None
+        assert there.status().final_val_loss == session.status().final_val_loss
+
+
 def test_a_socket_that_somebody_removed_comes_back(tmp_path, text_file, monkeypatch):
     monkeypatch.setattr("minigpt_tui.link.server.GUARD_SECONDS", 0.1)
     the_plan = plan(text_file, tmp_path)

@@ -95,7 +95,7 @@ class LinkServer:
         from websockets.asyncio.server import unix_serve
 
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        while not self._closing.is_set():  # again, where somebody removed the socket
+        while not self._over():  # again, where somebody removed the socket
             listening, path = places.listen(self.run)
             try:
                 async with unix_serve(
@@ -117,10 +117,10 @@ class LinkServer:
                 places.forget(path)
 
     async def _tell(self, path: Path) -> None:
-        """Tell the viewers what is new, until there is nothing more to tell or the socket is gone."""
+        """Tell the viewers what is new, until the run has ended or the socket is gone."""
         reading = Reading()
         read = looked = guarded = 0.0
-        while not self._closing.is_set():
+        while not self._over():
             now = time.monotonic()
             if now - guarded > GUARD_SECONDS:
                 guarded = now
@@ -138,6 +138,10 @@ class LinkServer:
                 await asyncio.wait_for(self._wake.wait(), NEWS_SECONDS)
         self._tell_news(reading)
         await asyncio.gather(*(viewer.told() for viewer in self._viewers))
+
+    def _over(self) -> bool:
+        """Whether there is no run to serve any more: another process may be about to serve it."""
+        return self._closing.is_set() or self._session.status().finished
 
     def _tell_news(self, reading: Reading) -> None:
         news = m.encode(m.News(self._session.status(), reading, self._session.live_failure()))
