@@ -55,6 +55,7 @@ class Cache:
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.batch_size = batch_size
         self.layers = [KVCache(config, batch_size, device, dtype) for _ in range(config.n_layers)]
         self._begin = torch.zeros(batch_size, config.token_mix - 1, config.embed_dim, device=device, dtype=dtype)
         self.recent = self._begin  # (B, n-1, C)

@@ -100,9 +100,9 @@ def draw(
     seen = torch.zeros(prompt.size(0), model.config.vocab_size, dtype=torch.bool, device=prompt.device)  # (B, V)
     seen.scatter_(1, prompt, True)
     for _ in range(config.max_new_tokens):
-        if cache.length:
-            decoder = decoder or Decoder(model)  # not before the first token: nobody waits for its weights
-            logits = decoder(recent[-1], cache).float()  # (B, V)
+        if cache.length or len(recent) == 1:
+            decoder = decoder or Decoder(model, cache)  # after a prompt is read: its first token waits for no weights
+            logits = decoder(recent[-1]).float()  # (B, V)
         else:
             logits = model(torch.stack(recent, 1), cache)[:, -1].float()  # (B, T) -> (B, V)
         token = pick(logits if penalty == 1 else penalise(logits, seen, penalty), config, generator)  # (B,)

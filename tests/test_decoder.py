@@ -37,12 +37,12 @@ def test_a_text_read_token_by_token_has_the_logits_of_the_text_read_at_once(pres
     expected = model(texts)  # (B, T, V)
     cache = model.new_cache(n_texts)
     model(texts[:, :5], cache)
-    decoder = Decoder(model)
+    decoder = Decoder(model, cache)
     for t in range(5, config.seq_len):
-        torch.testing.assert_close(decoder(texts[:, t], cache), expected[:, t], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(decoder(texts[:, t]), expected[:, t], atol=1e-4, rtol=1e-4)
 
 
 def test_the_first_token_needs_no_prompt_before_it():
     model = lively(ModelConfig(**PRESETS["modern"] | SMALL))
     token = torch.tensor([4])  # (1,)
-    torch.testing.assert_close(Decoder(model)(token, model.new_cache(1)), model(token[:, None])[:, 0])
+    torch.testing.assert_close(Decoder(model, model.new_cache(1))(token), model(token[:, None])[:, 0])
