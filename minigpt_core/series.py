@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import reduce
+from itertools import chain
 from operator import attrgetter
 
 import numpy as np
@@ -299,19 +300,16 @@ class Series:
                 self.append(row)
             return
         with self._lock:
-            table = np.array(list(map(DENSE_VALUES, rows)))  # (n, metrics)
+            flat = chain.from_iterable(map(DENSE_VALUES, rows))
+            table = np.fromiter(flat, np.float64, len(rows) * len(DENSE)).reshape(len(rows), -1)  # (n, metrics)
             steps = np.array([row.step for row in rows])
             kept = steps >= np.maximum.accumulate(np.maximum(steps, self._last_step))
             steps, table = steps[kept], table[kept]
             for name, values in zip(DENSE, table.T, strict=True):
                 self._pyramids[name].extend(steps, values)
-            measured = [
-                (row.step, row.val_loss)
-                for row, keep in zip(rows, kept, strict=True)
-                if keep and row.val_loss is not None
-            ]
+            measured = [i for i, row in enumerate(rows) if row.val_loss is not None and kept[i]]
             if measured:
-                at, losses = np.array(measured).T
+                at, losses = np.array([(rows[i].step, rows[i].val_loss) for i in measured]).T
                 self._pyramids["val_loss"].extend(at.astype(np.int64), losses)
             losses = table[:, DENSE.index("train_loss")]
             finite = np.isfinite(losses)

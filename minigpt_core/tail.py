@@ -78,25 +78,37 @@ class Tail(Generic[T]):
         while True:
             self._file.seek(self._offset)
             chunk = self._file.read(MAX_LINE)
-            *lines, half = chunk.split(b"\n")  # the last piece is empty or half a line: wait for the rest
-            if lines and self._endless:
-                self._endless, self._offset = False, self._offset + len(lines.pop(0)) + 1
+            end = chunk.rfind(b"\n") + 1  # what follows is half a line: wait for the rest
+            begin = 0
+            if end and self._endless:
+                begin = chunk.find(b"\n") + 1
+                self._endless, self._offset = False, self._offset + begin
                 self.skipped += 1
-            for line in lines:
-                if (row := decode(self._decoder, line)) is not None:
-                    rows.append(row)
-                else:
-                    self.skipped += 1
-                    try:
-                        check_version(self.path, line)
-                    except UserError as error:
-                        self.problem = str(error)
-                        return rows
-            self._offset += sum(map(len, lines)) + len(lines)
-            if len(half) == MAX_LINE:
-                self._endless, self._offset = True, self._offset + len(half)
+            whole = chunk[begin:end]
+            try:
+                rows += self._decoder.decode_lines(whole)  # twice as fast as line by line
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._pick_out(whole, rows)
+                if self.problem:
+                    return rows
+            self._offset += len(whole)
+            if len(chunk) - end == MAX_LINE:
+                self._endless, self._offset = True, self._offset + MAX_LINE
             if len(chunk) < MAX_LINE:
                 return rows
+
+    def _pick_out(self, lines: bytes, rows: list[T]) -> None:
+        """Add those of some whole lines that make sense to `rows`, up to one that a newer version wrote."""
+        for line in lines.split(b"\n")[:-1]:
+            if (row := decode(self._decoder, line)) is not None:
+                rows.append(row)
+            else:
+                self.skipped += 1
+                try:
+                    check_version(self.path, line)
+                except UserError as error:
+                    self.problem = str(error)
+                    return
 
     def close(self) -> None:
         if self._file is not None:

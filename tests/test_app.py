@@ -86,6 +86,21 @@ async def test_the_first_frame_comes_before_the_session_starts() -> None:
     assert "loss" in seen[0]
 
 
+async def test_the_past_and_the_first_look_show_as_soon_as_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pace in ("DATA_SECONDS", "FRAME_SECONDS"):
+        monkeypatch.setattr(f"minigpt_tui.screens.main.{pace}", 3600.0)
+    session = ScriptedSession(step=0)
+    app = app_of(session)
+    async with app.run_test(size=(120, 35)) as pilot:
+        await pilot.pause(0.2)
+        assert "layer 0 head 0" not in screen(app)
+        session.advance(1000)
+        async with asyncio.timeout(10):
+            while "layer 0 head 0" not in screen(app) or "loss 1.9" not in rows(app)[1]:
+                await pilot.pause(0.02)
+        assert app.main._eager._task is None  # from then on the slow pace is enough
+
+
 async def test_steering_keys_send_commands() -> None:
     session = ScriptedSession()
     app = app_of(session)

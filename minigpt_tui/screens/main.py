@@ -42,6 +42,8 @@ READING_SECONDS = 1.0
 FRAME_SECONDS = 1.0
 SLOWLY = 4
 """With --low-bandwidth all of these are so many times as long."""
+EAGER_SECONDS = 0.05
+"""While what there is to see has not come yet."""
 BEGIN_SECONDS = 0.05
 """From the first frame to the loading of torch, which would keep the frame from reaching the terminal."""
 
@@ -87,6 +89,8 @@ class MainScreen(SteerScreen):
         self._look = look
         self._picked = "loss"
         self._calm = False
+        self._there = False, False
+        """Whether there was a past, and a frame, when last asked for."""
         self._overlays: dict[str, Overlay] = {}
         """Other runs over the loss chart, by name."""
         self._marks: list[Event] = []
@@ -121,8 +125,18 @@ class MainScreen(SteerScreen):
         """The first frame is on the screen: now torch may be loaded."""
         self._session.start()
         self.poll()
+        self._eager = self.set_interval(EAGER_SECONDS, self._poll_eagerly)
 
     # --- polling ---
+
+    def _poll_eagerly(self) -> None:
+        """The past, read by a thread, and the first look into the weights show as soon as they are there."""
+        there = len(self._session.series("train_loss", buckets=1).mean) > 0, self._session.frame() is not None
+        if there != self._there:
+            self._there = there
+            self.poll()
+        if all(there):
+            self._eager.stop()
 
     def poll(self) -> None:
         """Bring everything up to date at once."""
