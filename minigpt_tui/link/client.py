@@ -26,15 +26,20 @@ class Link:
         find: where the socket is at this moment; None while nobody trains the run.
         hear: told of every reply, from the link's thread.
         opened: told of every new connection, from the link's thread, after its welcome was heard.
+        lost: told of the end of each of those, from the link's thread.
 
     Attributes:
         problem: why there is no connection, in a line; None while there is one.
     """
 
     def __init__(
-        self, find: Callable[[], Path | None], hear: Callable[[m.Reply], None], opened: Callable[[], None]
+        self,
+        find: Callable[[], Path | None],
+        hear: Callable[[m.Reply], None],
+        opened: Callable[[], None],
+        lost: Callable[[], None],
     ) -> None:
-        self._find, self._hear, self._opened = find, hear, opened
+        self._find, self._hear, self._opened, self._lost = find, hear, opened, lost
         self.problem: str | None = "connecting"
         self._loop = asyncio.new_event_loop()
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
@@ -77,7 +82,9 @@ class Link:
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
                 return
-            self.problem = work.result()
+            was_open, self.problem = self.problem is None, work.result()
+            if was_open:
+                self._lost()
             await asyncio.wait({closed}, timeout=RETRY_SECONDS)
 
     async def _connect(self) -> str:

@@ -23,6 +23,7 @@ FRESH_SECONDS = 0.5
 KEPT_ANSWERS = 200
 LOOKING_SECONDS = 3.0
 """After which nobody is taken to look at frames, if nobody asks for one."""
+ENDED = "the run has ended; talk to it with: minigpt-tui chat"
 AHEAD = 2
 """Excerpts asked for before they are needed, since whoever asks for one does not wait."""
 
@@ -46,7 +47,7 @@ class Live:
     owned = False
 
     def __init__(self) -> None:
-        self._link = Link(self._find, self._hear, self._opened)
+        self._link = Link(self._find, self._hear, self._opened, self._lost)
         self._welcome: m.Welcome | None = None
         self._news = m.News(Status(message="connecting"), Reading(), None)
         self._frame: Frame | None = None
@@ -102,7 +103,7 @@ class Live:
         if self.connected:
             self._ask_for(number, generation)
         elif self._news.status.finished:
-            self._drop_prompts("the run has ended; talk to it with: minigpt-tui chat")
+            self._drop_prompts(ENDED)
         return generation
 
     def watch(self, text: str | None) -> None:
@@ -164,10 +165,15 @@ class Live:
         self._ask(m.Excerpt(1))
         self._ask(m.Excerpt(2))
 
+    def _lost(self) -> None:
+        if self._news.status.finished:
+            self._drop_prompts(ENDED)
+        else:
+            self._drop_prompts("the connection was lost before the answer was complete", begun=True)
+
     def _hear(self, reply: m.Reply) -> None:
         match reply:
             case m.Welcome():
-                self._drop_prompts("the connection was lost before the answer was complete", begun=True)
                 self._welcome = reply
             case m.News():
                 self._news = reply
@@ -204,7 +210,7 @@ class Live:
             generation.put(piece.sample, piece.text, piece.choice)
         generation.n_tokens = news.n_tokens
         if news.reason is not None:
-            del self._prompts[news.number]
+            self._prompts.pop(news.number, None)
             generation.finish(news.reason, news.error)
 
     def _drop_prompts(self, why: str, begun: bool = False) -> None:

@@ -1,0 +1,93 @@
+"""What a trainer may do to a viewer: end, break, or say what makes no sense, and it goes on."""
+
+import contextlib
+import threading
+
+import pytest
+from websockets.sync.server import unix_serve
+
+from minigpt_core.config import SampleConfig
+from minigpt_core.status import Reading, Stamp, Status
+from minigpt_tui.link import messages as m
+from minigpt_tui.link.remote import ForwardedSession
+from tests.links import until
+
+
+def say(connection, message):
+    connection.send(m.encode(message))
+
+
+def welcome(connection, phase="training"):
+    say(connection, m.Welcome(m.PROTOCOL, "/runs/run", "box", 1))
+    say(connection, m.News(Status(phase=phase), Reading(), None))
+
+
+def heard(connection, kind):
+    """The next request of a kind."""
+    while True:
+        request = m.read_request(connection.recv())
+        if isinstance(request, kind):
+            return request
+
+
+@contextlib.contextmanager
+def viewer_of(path, trainer, process_request=None):
+    """A session on whatever `trainer` says to each connection."""
+    with unix_serve(trainer, str(path), compression=None, process_request=process_request) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        session = ForwardedSession(path)
+        session.connect()
+        try:
+            yield session
+        finally:
+            session.close()
+            assert session.join(5)
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "s"
+
+
+def begun(number, *pieces):
+    return m.Pieces(number, list(pieces), len(pieces), Stamp(step=1), (), None, None)
+
+
+def test_an_answer_whose_trainer_dies_ends_at_once_and_one_that_has_not_begun_is_asked_for_again(path):
+    asked = []
+    again = threading.Event()
+
+    def trainer(connection):
+        if asked:
+            assert again.wait(5)
+        welcome(connection)
+        first = heard(connection, m.Prompt)
+        asked.append(first.prompt)
+        if len(asked) == 1:
+            asked.append(heard(connection, m.Prompt).prompt)
+            say(connection, begun(first.number))
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        one, two = session.generate("one", SampleConfig()), session.generate("two", SampleConfig())
+        assert one.wait(5)
+        assert one.error == "the connection was lost before the answer was complete"
+        assert not two.done
+        again.set()
+        until(lambda: asked[2:3] == ["two"])
+
+
+def test_no_answer_is_awaited_from_a_run_that_has_ended(path):
+    def trainer(connection):
+        welcome(connection)
+        heard(connection, m.Prompt)
+        say(connection, m.News(Status(phase="stopped"), Reading(), None))
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        answer = session.generate("one", SampleConfig())
+        assert answer.wait(5)
+        assert "the run has ended" in answer.error
