@@ -7,7 +7,8 @@ import pytest
 from websockets.sync.server import unix_serve
 
 from minigpt_core.config import SampleConfig
-from minigpt_core.status import Reading, Stamp, Status
+from minigpt_core.errors import UserError
+from minigpt_core.status import Note, Reading, Stamp, Status
 from minigpt_tui.link import messages as m
 from minigpt_tui.link.remote import ForwardedSession
 from tests.links import until
@@ -91,3 +92,46 @@ def test_no_answer_is_awaited_from_a_run_that_has_ended(path):
         answer = session.generate("one", SampleConfig())
         assert answer.wait(5)
         assert "the run has ended" in answer.error
+
+
+def test_what_is_too_long_is_refused_here_and_the_connection_stays(path):
+    watched = []
+
+    def trainer(connection):
+        welcome(connection)
+        watched.append(heard(connection, m.Watch).text)
+        connection.recv()
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        answer = session.generate("ü" * 2**18, SampleConfig())
+        assert answer.done
+        assert answer.error.startswith("the prompt is too long to be sent: 524,")
+        for text in ("x" * 10_001, "x" * 2**18):
+            with pytest.raises(UserError, match="sent"):
+                session.send(Note(text))
+        session.watch("ü" * 2**18 + "the end")  # of which only the last tokens are looked at
+        until(lambda: watched)
+        assert watched[0].endswith("üthe end")
+        assert session.connected
+
+
+@pytest.mark.parametrize("code", [1007, 1009])
+def test_what_a_trainer_refused_is_not_said_again(path, code):
+    said = []
+
+    def trainer(connection):
+        welcome(connection)
+        said.append(heard(connection, m.Prompt | m.Watch))
+        connection.close(code)
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        session.watch("the text")
+        until(lambda: session.problem == "the trainer refused what it was told")
+        until(lambda: session.connected)
+        answer = session.generate("one", SampleConfig())
+        assert answer.wait(5)
+        assert answer.error == "the trainer refused what it was told"
+        until(lambda: session.connected)
+        assert [type(request) for request in said] == [m.Watch, m.Prompt]

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from minigpt_core.config import SampleConfig
+from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame
 from minigpt_core.generation import Generation
 from minigpt_core.status import Command, Reading, Status
@@ -24,6 +25,8 @@ KEPT_ANSWERS = 200
 LOOKING_SECONDS = 3.0
 """After which nobody is taken to look at frames, if nobody asks for one."""
 ENDED = "the run has ended; talk to it with: minigpt-tui chat"
+WATCHED = 50_000
+"""Characters of a watched text that are sent: more than any context holds, less than a trainer refuses."""
 AHEAD = 2
 """Excerpts asked for before they are needed, since whoever asks for one does not wait."""
 
@@ -107,7 +110,7 @@ class Live:
         return generation
 
     def watch(self, text: str | None) -> None:
-        self._watched = text
+        self._watched = text = text and text[-WATCHED:]
         self._link.say(m.Watch(text))
 
     def live_frame(self) -> Frame | None:
@@ -148,7 +151,11 @@ class Live:
             generation.finish("cancelled")
 
     def _ask_for(self, number: int, generation: Generation) -> None:
-        self._link.say(m.Prompt(number, generation.prompt, generation.config, generation.shown))
+        try:
+            self._link.say(m.Prompt(number, generation.prompt, generation.config, generation.shown))
+        except UserError as error:
+            self._prompts.pop(number, None)
+            generation.finish("failed", f"the prompt {error}")
 
     # --- the link's thread ---
 
@@ -165,8 +172,11 @@ class Live:
         self._ask(m.Excerpt(1))
         self._ask(m.Excerpt(2))
 
-    def _lost(self) -> None:
-        if self._news.status.finished:
+    def _lost(self, refused: bool) -> None:
+        if refused:  # to say all of it again would end the next connection, too
+            self._watched = None
+            self._drop_prompts("the trainer refused what it was told")
+        elif self._news.status.finished:
             self._drop_prompts(ENDED)
         else:
             self._drop_prompts("the connection was lost before the answer was complete", begun=True)

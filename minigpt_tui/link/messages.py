@@ -232,6 +232,22 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
+def encode_request(request: Request) -> bytes:
+    """What a viewer says, as every trainer takes it.
+
+    Raises:
+        UserError: it is out of bounds, so that saying it would end the connection.
+    """
+    data = encode(request)
+    if len(data) > MAX_REQUEST:
+        raise UserError(f"is too long to be sent: {len(data):,} bytes, at most {MAX_REQUEST:,} are taken")
+    try:
+        read_request(data)
+    except MalformedError as error:
+        raise UserError(f"cannot be sent: {error}") from None
+    return data
+
+
 def read_request(data: bytes | str) -> Request:
     """What a viewer said.
 
