@@ -3,12 +3,13 @@
 import contextlib
 import threading
 
+import numpy as np
 import pytest
 from websockets.sync.server import unix_serve
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UserError
-from minigpt_core.status import Note, Reading, Stamp, Status
+from minigpt_core.status import Note, Piece, Reading, Stamp, Status
 from minigpt_tui.link import messages as m
 from minigpt_tui.link.remote import ForwardedSession
 from tests.links import until
@@ -135,3 +136,49 @@ def test_what_a_trainer_refused_is_not_said_again(path, code):
         assert answer.error == "the trainer refused what it was told"
         until(lambda: session.connected)
         assert [type(request) for request in said] == [m.Watch, m.Prompt]
+
+
+NO_STEPS = m.pack_array(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [NO_STEPS, m.Envelopes((NO_STEPS,) * 5), m.HeadScores(NO_STEPS, NO_STEPS), m.Array("<i8", (2,), b"1")],
+    ids=["steps", "envelope", "heads", "bytes"],
+)
+def test_an_answer_that_makes_no_sense_ends_the_connection_and_not_the_screen(path, value):
+    connections = []
+
+    def trainer(connection):
+        connections.append(connection)
+        welcome(connection)
+        while True:
+            say(connection, m.Answer(heard(connection, m.Ask).number, value))
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: len(connections) > 1)
+        assert len(session.recorded()) == len(session.series("loss")) == 0
+        assert session.head_history() is None
+
+
+def test_a_piece_of_no_sample_fails_the_answer(path):
+    def trainer(connection):
+        welcome(connection)
+        say(connection, begun(heard(connection, m.Prompt).number, Piece(5, "text")))
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        answer = session.generate("one", SampleConfig())
+        assert answer.wait(5)
+        assert answer.finish_reason == "failed"
+        until(lambda: session.connected)
+
+
+def test_whatever_else_goes_wrong_is_said_in_a_line(path):
+    def elsewhere(connection, request):
+        response = connection.respond(301, "")
+        response.headers["Location"] = "wss://example.org/"
+        return response
+
+    with viewer_of(path, lambda connection: None, elsewhere) as session:
+        until(lambda: session.problem.startswith("the connection failed: cannot follow cross-origin redirect"))

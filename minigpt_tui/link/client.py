@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from minigpt_core.reading import brief
 from minigpt_tui.link import messages as m
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ class Link:
             pass
         except OSError as error:
             return End(f"cannot connect to {str(path)!r}: {error.strerror or error}")
+        except Exception as error:  # whatever a trainer that is none may cause
+            return End(f"the connection failed: {brief(error)}", refused=True)
         return End("the connection was lost")
 
     async def _send(self, connection: ClientConnection) -> None:

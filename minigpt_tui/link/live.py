@@ -194,7 +194,8 @@ class Live:
                 self._see(reply)
             case m.Pieces():
                 self._read_on(reply)
-            case m.Answer(number, value):
+            case m.Answer(number):
+                value = m.read_answer(reply)
                 with self._lock:
                     question = self._pending.pop(number, None)
                     if question is not None:
@@ -214,6 +215,9 @@ class Live:
         generation = self._prompts.get(news.number)
         if generation is None:
             return
+        rows = len(generation.config.rows)
+        if not all(0 <= piece.sample < rows for piece in news.pieces):
+            raise m.MalformedError(f"there are {rows} samples")
         if generation.stamp is None:
             generation.stamp, generation.warnings = news.stamp, news.warnings
         for piece in news.pieces:

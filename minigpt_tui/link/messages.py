@@ -322,6 +322,25 @@ def read_heads(value: HeadScores) -> HeadHistory:
     return HeadHistory(steps, scores)
 
 
+def read_answer(answer: Answer) -> Envelope | HeadHistory | np.ndarray | Events | Found | None:
+    """What an answer holds; the only array by itself is that of the recorded steps.
+
+    Raises:
+        MalformedError: it does not hold what it says.
+    """
+    match answer.value:
+        case Envelopes() as value:
+            return read_envelope(value)
+        case HeadScores() as value:
+            return read_heads(value)
+        case Array() as value:
+            steps = read_array(value)
+            if steps.ndim != 1 or steps.dtype != np.int64:
+                raise MalformedError("not steps")
+            return steps
+    return answer.value
+
+
 def pack_frame(frame: Frame, past: bool, sample: RecordedSample | None) -> Picture:
     """Takes tens of milliseconds for a large model: not for a thread that others wait for."""
     stamp, scores, rest, attention = frame_bytes.pack(frame)
