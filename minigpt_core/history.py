@@ -60,9 +60,18 @@ class RunHistory:
         self._thread.start()
 
     def close(self) -> None:
+        """Let go of the files, or have the thread do so; returns at once."""
         self._closed.set()
+        if self._thread is None:
+            self._let_go()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close`: whether the thread has ended within so many seconds."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _let_go(self) -> None:
         self._metrics.close()
         self._events.close()
 
@@ -71,4 +80,4 @@ class RunHistory:
             with contextlib.suppress(OSError):  # a file server that stumbles; the next try may succeed
                 self.refresh()
             if self._closed.wait(FOLLOW_SECONDS):
-                return
+                return self._let_go()

@@ -12,10 +12,13 @@ import time
 import msgspec
 
 from minigpt_core.errors import UserError
+from minigpt_core.reading import read_bytes
 from minigpt_core.rundir import RunDir
 
 PATIENCE = 0.5
 """Seconds to wait for the lock: whoever only asks whether a run is locked holds it for a moment."""
+MAX_BYTES = 2**16
+"""Of `control.json`; what is longer, nobody here wrote."""
 LOOKS = 5
 """At a file that its holder may be writing at this moment."""
 
@@ -96,8 +99,8 @@ def holder(run: RunDir) -> Holder | None:
     for _ in range(LOOKS):
         if not is_locked(run):
             return None
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(run.control.read_bytes(), type=Holder)
+        with contextlib.suppress(UserError, msgspec.DecodeError):
+            return msgspec.json.decode(read_bytes(run.control, MAX_BYTES), type=Holder)
         time.sleep(0.01)
     return None
 
@@ -105,7 +108,7 @@ def holder(run: RunDir) -> Holder | None:
 def is_locked(run: RunDir) -> bool:
     """Whether somebody trains this run at this moment."""
     try:
-        with open(run.control, "rb") as file:
+        with open(os.open(run.control, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe is not waited for
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import numpy as np
 
@@ -79,9 +81,13 @@ class Past:
 
     def let_go(self) -> None:
         """Stop reading; returns at once."""
+        self._history.close()
         self._replay.close()
         self.library.close()
 
     def gone(self, timeout: float | None) -> bool:
         """After `let_go`: whether the last read has ended within so many seconds."""
-        return self._replay.join(timeout)
+        began = time.monotonic()
+        return self._history.join(timeout) and self._replay.join(
+            None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+        )

@@ -46,7 +46,11 @@ class Session(Protocol):
         """The events of the run from number `after` on."""
 
     def send(self, command: Command) -> None:
-        """Ask the trainer to do something at its next boundary."""
+        """Ask the trainer to do something at its next boundary.
+
+        Raises:
+            UserError: it is too long to be sent to it.
+        """
 
     def generate(self, prompt: str, config: SampleConfig) -> Generation:
         """Sample from the weights of this moment; requests made before they exist wait for them."""

@@ -6,15 +6,19 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UsageError, UserError
 from minigpt_core.generation import Generation
+from minigpt_core.lock import holder
 from minigpt_core.status import Piece, Stamp
 from minigpt_tui.safetext import SafeStream, safe
-from minigpt_tui.session import Session
+
+if TYPE_CHECKING:
+    from minigpt_tui.link.remote import AttachedSession
 
 POLL_SECONDS = 0.01
 
@@ -41,7 +45,7 @@ def generate(
 
 
 def prompt(
-    session: Session, name: str, text: str | None, settings: list[SampleConfig], *, stream: bool, json: bool
+    session: AttachedSession, name: str, text: str | None, settings: list[SampleConfig], *, stream: bool, json: bool
 ) -> int:
     """Answer `text` (standard input if None) once for each of `settings`, from the weights of this moment.
 
@@ -54,6 +58,8 @@ def prompt(
         generation = session.generate(text, config)
         try:
             while generation.stamp is None and not generation.done:
+                if not session.connected and holder(session.run) is None:
+                    raise UserError(f"run {name!r} has ended before it answered")
                 time.sleep(POLL_SECONDS)
             warn(generation.warnings)
             if generation.stamp is not None:

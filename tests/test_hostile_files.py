@@ -1,5 +1,6 @@
 """Files that chance damaged or an enemy wrote: read rightly or refused in one line, and no code in them is run."""
 
+import fcntl
 import os
 import random
 import shutil
@@ -8,6 +9,7 @@ import pytest
 
 from minigpt_core import checkpoint
 from minigpt_core.errors import UserError
+from minigpt_core.lock import holder
 from minigpt_core.rundir import RunDir
 from minigpt_core.stored import read_config, read_tokenizer, stored_tokens
 from minigpt_core.summary import Reader
@@ -98,14 +100,22 @@ def test_a_newer_format_is_refused_by_name(run, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["config.json", "tokenizer.json", "metrics.jsonl", "events.jsonl", "model_checkpoint.pt", "tokens/tokens.npy"],
+    [
+        "config.json",
+        "control.json",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "events.jsonl",
+        "model_checkpoint.pt",
+        "tokens/tokens.npy",
+    ],
 )
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(run, name):
     path = run.path / name
-    path.unlink()
+    path.unlink(missing_ok=True)
     os.mkfifo(path)
     Reader(run).read()
-    read_metrics(run), read_events(run)  # as if there were none
+    read_metrics(run), read_events(run), holder(run)  # as if there were none
     readers = {
         "config.json": read_config,
         "tokenizer.json": read_tokenizer,
@@ -115,3 +125,18 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(run, name):
     if name in readers:
         with pytest.raises(UserError, match="not a regular file"):
             readers[name](run)
+
+
+def test_a_lock_without_end_tells_of_nobody(run):
+    with open(run.control, "wb") as file:
+        file.write(b" " * 2**17)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert holder(run) is None
+        fcntl.flock(file, fcntl.LOCK_UN)
+        os.unlink(run.control)
+        os.mkfifo(run.control)
+        pipe = os.open(run.control, os.O_RDWR)
+        fcntl.flock(pipe, fcntl.LOCK_EX)
+        assert holder(run) is None
+        os.close(pipe)

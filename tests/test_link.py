@@ -13,6 +13,7 @@ from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import holder
 from minigpt_core.plan import Request, prepare, prepare_resume
 from minigpt_core.status import Note, Pause, Resume, StepOnce, Stop
+from minigpt_tui import write
 from minigpt_tui.link import messages as m
 from minigpt_tui.link import places, reach
 from minigpt_tui.link.remote import AttachedSession, ForwardedSession
@@ -162,6 +163,8 @@ def test_a_viewer_outlives_its_trainer_and_finds_the_next(tmp_path, text_file):
             until(lambda: session.ended(0))
         until(lambda: there.status().phase == afar.status().phase == "stopped")
         until(lambda: not there.connected and not afar.connected)
+        assert asked.wait(5)
+        assert asked.finish_reason in ("failed", "cancelled")
         assert not path.exists()
         late = there.generate("the ", SampleConfig(max_new_tokens=3))
         assert late.done
@@ -173,8 +176,6 @@ def test_a_viewer_outlives_its_trainer_and_finds_the_next(tmp_path, text_file):
             assert socket_of(again) == path  # so that what is forwarded still leads to it
             until(lambda: there.connected and afar.connected)
             until(lambda: there.status().phase == afar.status().phase == "training")
-            assert asked.done
-            assert asked.finish_reason in ("failed", "cancelled")
             answer = there.generate("the ", SampleConfig(max_new_tokens=3))
             assert answer.wait(20)
             assert answer.finish_reason == "length"
@@ -273,3 +274,11 @@ def test_two_runs_that_train_have_to_be_told_apart(tmp_path, text_file):
     finally:
         one.discard()
         two.discard()
+
+
+def test_a_prompt_from_the_shell_does_not_wait_for_a_trainer_that_has_died(tmp_path, text_file):
+    the_plan = plan(text_file, tmp_path)
+    the_plan.release()
+    session = AttachedSession(the_plan.run)  # as it is once its connection was lost
+    with pytest.raises(UserError, match="run 'run' has ended before it answered"):
+        write.prompt(session, "run", "the ", [SampleConfig()], stream=False, json=False)

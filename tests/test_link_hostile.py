@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import msgspec
@@ -250,3 +251,22 @@ def test_too_many_viewers_are_told_so(run, monkeypatch):
         until(lambda: there.problem == "too many viewers")
         there.close()
         assert there.join(5)
+
+
+def test_viewers_that_looked_at_the_past_leave_nothing_behind(run):
+    def look_back():
+        with connection(run[0]) as there:
+            there.send(m.encode(m.Ask(1, m.RecordedSteps())))
+            while not isinstance(m.read_reply(there.recv(timeout=20)), m.Answer):
+                pass
+
+    def kept():
+        return len(threading.enumerate()), psutil.Process().num_fds()
+
+    look_back()
+    time.sleep(0.5)  # whatever is made once
+    before = kept()
+    for _ in range(3):
+        look_back()
+    until(lambda: all(now <= then for now, then in zip(kept(), before, strict=True)), 5)
+    assert_at_work(run)

@@ -8,8 +8,9 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from minigpt_core.reading import brief
 from minigpt_tui.link import messages as m
 
 if TYPE_CHECKING:
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 0.3
 OPEN_SECONDS = 5.0
+REFUSED = (1007, 1009)
+"""Close codes, RFC 6455, section 7.4.1: a message that makes no sense, and one that is too long."""
+OTHER_VERSION = "it is trained by another version of minigpt-tui"
+
+
+class End(NamedTuple):
+    """How a connection ended."""
+
+    problem: str
+    """In a line."""
+    refused: bool = False
+    """One side made no sense of what the other said: said again, it would end the next connection, too."""
 
 
 class Link:
@@ -26,15 +39,20 @@ class Link:
         find: where the socket is at this moment; None while nobody trains the run.
         hear: told of every reply, from the link's thread.
         opened: told of every new connection, from the link's thread, after its welcome was heard.
+        lost: told of the end of each of those, from the link's thread, and whether the trainer refused it.
 
     Attributes:
         problem: why there is no connection, in a line; None while there is one.
     """
 
     def __init__(
-        self, find: Callable[[], Path | None], hear: Callable[[m.Reply], None], opened: Callable[[], None]
+        self,
+        find: Callable[[], Path | None],
+        hear: Callable[[m.Reply], None],
+        opened: Callable[[], None],
+        lost: Callable[[bool], None],
     ) -> None:
-        self._find, self._hear, self._opened = find, hear, opened
+        self._find, self._hear, self._opened, self._lost = find, hear, opened, lost
         self.problem: str | None = "connecting"
         self._loop = asyncio.new_event_loop()
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
@@ -45,8 +63,12 @@ class Link:
         self._thread.start()
 
     def say(self, request: m.Request) -> None:
-        """Send a request over the connection there is; without one it is lost."""
-        data = m.encode(request)
+        """Send a request over the connection there is; without one it is lost.
+
+        Raises:
+            UserError: no trainer would take it.
+        """
+        data = m.encode_request(request)
         self._call(lambda: self._outgoing.put_nowait(data))
 
     def close(self) -> None:
@@ -77,20 +99,23 @@ class Link:
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
                 return
-            self.problem = work.result()
+            was_open, end = self.problem is None, work.result()
+            self.problem = end.problem
+            if was_open:
+                self._lost(end.refused)
             await asyncio.wait({closed}, timeout=RETRY_SECONDS)
 
-    async def _connect(self) -> str:
-        """Until the connection ends; why it did."""
+    async def _connect(self) -> End:
+        """Until the connection ends."""
         from websockets.asyncio.client import unix_connect
         from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
         path = self._find()
         if path is None:
-            return "nobody trains this run now"
+            return End("nobody trains this run now")
         try:
             if path.stat().st_uid != os.getuid():
-                return f"{str(path)!r} is another user's"
+                return End(f"{str(path)!r} is another user's")
             async with unix_connect(
                 str(path),
                 compression=None,
@@ -101,7 +126,7 @@ class Link:
             ) as connection:
                 welcome = m.read_reply(await asyncio.wait_for(connection.recv(), OPEN_SECONDS))
                 if not isinstance(welcome, m.Welcome) or welcome.protocol != m.PROTOCOL:
-                    return "it is trained by another version of minigpt-tui"
+                    return End(OTHER_VERSION)
                 self._hear(welcome)
                 self.problem = None
                 self._outgoing = asyncio.Queue()
@@ -113,14 +138,19 @@ class Link:
                 finally:
                     sending.cancel()
         except m.MalformedError:
-            return "it is trained by another version of minigpt-tui"
+            return End(OTHER_VERSION, refused=True)
         except InvalidStatus as error:
-            return error.response.body.decode(errors="replace").strip() if error.response.body else str(error)
-        except (ConnectionClosed, WebSocketException, TimeoutError, EOFError):
-            return "the connection was lost"
+            return End(error.response.body.decode(errors="replace").strip() if error.response.body else str(error))
+        except ConnectionClosed as error:
+            refused = error.rcvd is not None and error.rcvd.code in REFUSED
+            return End("the trainer refused what it was told" if refused else "the connection was lost", refused)
+        except (WebSocketException, TimeoutError, EOFError):
+            pass
         except OSError as error:
-            return f"cannot connect to {str(path)!r}: {error.strerror or error}"
-        return "the connection was lost"
+            return End(f"cannot connect to {str(path)!r}: {error.strerror or error}")
+        except Exception as error:  # whatever a trainer that is none may cause
+            return End(f"the connection failed: {brief(error)}", refused=True)
+        return End("the connection was lost")
 
     async def _send(self, connection: ClientConnection) -> None:
         from websockets.exceptions import ConnectionClosed

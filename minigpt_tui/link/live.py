@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from minigpt_core.config import SampleConfig
+from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame
 from minigpt_core.generation import Generation
 from minigpt_core.status import Command, Reading, Status
@@ -23,6 +24,9 @@ FRESH_SECONDS = 0.5
 KEPT_ANSWERS = 200
 LOOKING_SECONDS = 3.0
 """After which nobody is taken to look at frames, if nobody asks for one."""
+ENDED = "the run has ended; talk to it with: minigpt-tui chat"
+WATCHED = 50_000
+"""Characters of a watched text that are sent: more than any context holds, less than a trainer refuses."""
 AHEAD = 2
 """Excerpts asked for before they are needed, since whoever asks for one does not wait."""
 
@@ -46,7 +50,7 @@ class Live:
     owned = False
 
     def __init__(self) -> None:
-        self._link = Link(self._find, self._hear, self._opened)
+        self._link = Link(self._find, self._hear, self._opened, self._lost)
         self._welcome: m.Welcome | None = None
         self._news = m.News(Status(message="connecting"), Reading(), None)
         self._frame: Frame | None = None
@@ -102,11 +106,11 @@ class Live:
         if self.connected:
             self._ask_for(number, generation)
         elif self._news.status.finished:
-            self._drop_prompts("the run has ended; talk to it with: minigpt-tui chat")
+            self._drop_prompts(ENDED)
         return generation
 
     def watch(self, text: str | None) -> None:
-        self._watched = text
+        self._watched = text = text and text[-WATCHED:]
         self._link.say(m.Watch(text))
 
     def live_frame(self) -> Frame | None:
@@ -147,7 +151,11 @@ class Live:
             generation.finish("cancelled")
 
     def _ask_for(self, number: int, generation: Generation) -> None:
-        self._link.say(m.Prompt(number, generation.prompt, generation.config, generation.shown))
+        try:
+            self._link.say(m.Prompt(number, generation.prompt, generation.config, generation.shown))
+        except UserError as error:
+            self._prompts.pop(number, None)
+            generation.finish("failed", f"the prompt {error}")
 
     # --- the link's thread ---
 
@@ -164,10 +172,18 @@ class Live:
         self._ask(m.Excerpt(1))
         self._ask(m.Excerpt(2))
 
+    def _lost(self, refused: bool) -> None:
+        if refused:  # to say all of it again would end the next connection, too
+            self._watched = None
+            self._drop_prompts("the trainer refused what it was told")
+        elif self._news.status.finished:
+            self._drop_prompts(ENDED)
+        else:
+            self._drop_prompts("the connection was lost before the answer was complete", begun=True)
+
     def _hear(self, reply: m.Reply) -> None:
         match reply:
             case m.Welcome():
-                self._drop_prompts("the connection was lost before the answer was complete", begun=True)
                 self._welcome = reply
             case m.News():
                 self._news = reply
@@ -178,7 +194,8 @@ class Live:
                 self._see(reply)
             case m.Pieces():
                 self._read_on(reply)
-            case m.Answer(number, value):
+            case m.Answer(number):
+                value = m.read_answer(reply)
                 with self._lock:
                     question = self._pending.pop(number, None)
                     if question is not None:
@@ -198,13 +215,16 @@ class Live:
         generation = self._prompts.get(news.number)
         if generation is None:
             return
+        rows = len(generation.config.rows)
+        if not all(0 <= piece.sample < rows for piece in news.pieces):
+            raise m.MalformedError(f"there are {rows} samples")
         if generation.stamp is None:
             generation.stamp, generation.warnings = news.stamp, news.warnings
         for piece in news.pieces:
             generation.put(piece.sample, piece.text, piece.choice)
         generation.n_tokens = news.n_tokens
         if news.reason is not None:
-            del self._prompts[news.number]
+            self._prompts.pop(news.number, None)
             generation.finish(news.reason, news.error)
 
     def _drop_prompts(self, why: str, begun: bool = False) -> None:

@@ -232,6 +232,22 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
+def encode_request(request: Request) -> bytes:
+    """What a viewer says, as every trainer takes it.
+
+    Raises:
+        UserError: it is out of bounds, so that saying it would end the connection.
+    """
+    data = encode(request)
+    if len(data) > MAX_REQUEST:
+        raise UserError(f"is too long to be sent: {len(data):,} bytes, at most {MAX_REQUEST:,} are taken")
+    try:
+        read_request(data)
+    except MalformedError as error:
+        raise UserError(f"cannot be sent: {error}") from None
+    return data
+
+
 def read_request(data: bytes | str) -> Request:
     """What a viewer said.
 
@@ -304,6 +320,25 @@ def read_heads(value: HeadScores) -> HeadHistory:
     if steps.ndim != 1 or scores.ndim != 4 or len(steps) != len(scores) or scores.shape[1] != 4:
         raise MalformedError("not the scores of heads")
     return HeadHistory(steps, scores)
+
+
+def read_answer(answer: Answer) -> Envelope | HeadHistory | np.ndarray | Events | Found | None:
+    """What an answer holds; the only array by itself is that of the recorded steps.
+
+    Raises:
+        MalformedError: it does not hold what it says.
+    """
+    match answer.value:
+        case Envelopes() as value:
+            return read_envelope(value)
+        case HeadScores() as value:
+            return read_heads(value)
+        case Array() as value:
+            steps = read_array(value)
+            if steps.ndim != 1 or steps.dtype != np.int64:
+                raise MalformedError("not steps")
+            return steps
+    return answer.value
 
 
 def pack_frame(frame: Frame, past: bool, sample: RecordedSample | None) -> Picture:

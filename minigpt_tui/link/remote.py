@@ -111,8 +111,8 @@ class ForwardedSession(Live):
     def series(self, metric: str, lo: int | None = None, hi: int | None = None, buckets: int = 200) -> Envelope:
         question = m.SeriesOf(metric, lo, hi, buckets, self._beta)
         value = self._ask(question) or self._drawn.get(shape(question))
-        if isinstance(value, m.Envelopes):
-            return m.read_envelope(value)
+        if isinstance(value, Envelope):
+            return value
         nothing = np.empty(0)
         return Envelope(nothing, nothing, nothing, nothing)
 
@@ -136,11 +136,11 @@ class ForwardedSession(Live):
 
     def recorded(self) -> np.ndarray:
         value = self._ask(m.RecordedSteps())
-        return m.read_array(value) if isinstance(value, m.Array) else np.empty(0, np.int64)
+        return value if isinstance(value, np.ndarray) else np.empty(0, np.int64)
 
     def head_history(self) -> HeadHistory | None:
         value = self._ask(m.Heads())
-        return m.read_heads(value) if isinstance(value, m.HeadScores) else None
+        return value if isinstance(value, HeadHistory) else None
 
     def look_back(self, step: int | None) -> None:
         if step != self._step:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from minigpt_core.errors import UserError
 from minigpt_core.status import (
     Command,
     Note,
@@ -41,7 +42,11 @@ class SteerScreen(TravelScreen):
         if not self._session.trains or self._status.finished:
             self.say("this run is finished: nothing to steer, but it answers prompts")
         else:
-            self._session.send(command)
+            try:
+                self._session.send(command)
+            except UserError as error:
+                self.say(f"this {error}")
+                return
             self.say(confirmation(command, self._status.phase == "paused"), until_obeyed=True)
 
     def action_pause(self) -> None:
