@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from minigpt_core.rundir import RunDir
@@ -67,6 +68,6 @@ def tell_begun(run: RunDir) -> bool:
     if writing is None:
         return False
     let_go_of_terminal(run.train_log)
-    with os.fdopen(int(writing), "w", errors="surrogateescape") as pipe:
-        pipe.write(f"{run.path.resolve()}\n")
+    with suppress(BrokenPipeError), os.fdopen(int(writing), "w", errors="surrogateescape") as pipe:
+        pipe.write(f"{run.path.resolve()}\n")  # to nobody, if the starter's terminal went away meanwhile
     return True

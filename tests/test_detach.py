@@ -14,6 +14,7 @@ import torch
 
 from minigpt_core.lock import holder, is_locked
 from minigpt_core.rundir import RunDir
+from minigpt_tui.detach import READY
 from tests.terminal import Terminal
 from tests.test_pty import SMALL, app, assert_intact, events, said, step, steps_logged, train, wait_step
 
@@ -162,3 +163,18 @@ def test_what_cannot_begin_detached_says_why_in_the_shell(place):
     assert result.returncode == 2
     assert result.stderr.startswith("minigpt-tui: no such file or corpus: 'none'")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_run_whose_starter_is_gone_when_it_begins_goes_on(place):
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [*LENGTH, "--name", "orphan", "--headless"]
+    child = subprocess.Popen(
+        [*PROGRAM, "train", *words], cwd=place, env=os.environ | {READY: str(writing)}, pass_fds=[writing]
+    )
+    os.close(writing)
+    run = RunDir(place / "runs/orphan")
+    until(lambda: run.metrics.exists() and len(steps_logged(run.path)) > 3)
+    child.terminate()
+    assert child.wait(30) == 128 + signal.SIGTERM
+    assert_undisturbed(place, "orphan")
