@@ -120,6 +120,9 @@ class MiniGPTApp(TerminalApp):
             self.outlived = True
             self.go()
 
+    def outlives_terminal(self) -> bool:
+        return self.detaching or super().outlives_terminal()  # the run has yet to be handed over
+
     def save(self) -> None:
         self.session.send(Save())
 

@@ -121,14 +121,14 @@ def hand_over(run: RunDir, terminal: term.Terminal, paused: bool) -> int:
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the window may be closed before this is done
     give_back_memory()
-    print("handing over to a process of its own…", file=sys.stderr)
+    term.say("handing over to a process of its own…", sys.stderr, run.train_log)
     try:
         started = detach.go_on(run, paused)
     except KeyboardInterrupt:
         return farewell(run, Status(phase="stopped"), signal.SIGINT)
     if started.run is not None:
         told = "paused" if paused else "training goes on"
-        print(f"{told} as process {started.pid}. Come back: {come_back(run)}")
+        term.say(f"{told} as process {started.pid}. Come back: {come_back(run)}", sys.stdout, run.train_log)
         return 0
     plan = prepare_resume(str(run.path), {}, str(run.path.parent))
     why = f"could not detach: the new process ended with exit code {started.code}; see {run.train_log.name}"

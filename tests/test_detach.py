@@ -26,6 +26,19 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 import minigpt_tui.base as base
 base.SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """
+SLOW_TO_GO_ON = """
+import time
+import minigpt_tui.headless as headless
+go_on = headless.go_on
+headless.go_on = lambda session: (time.sleep(1.5), go_on(session))[1]
+"""
+SLOW_TO_LEAVE = """
+import time
+from minigpt_tui.link.server import LinkServer
+leave = LinkServer.__exit__
+LinkServer.__exit__ = lambda self, *error: (leave(self, *error), time.sleep(1.5))[0]
+"""
+SCREEN_LEFT = b"\x1b[?1049l"
 
 
 def call(folder, *words, program=PROGRAM):
@@ -79,8 +92,17 @@ def hang_up(terminal):
     terminal.child.kill(signal.SIGHUP)
 
 
+def hang_up_and_close(terminal):
+    hang_up(terminal)
+    terminal.wait(lambda: SCREEN_LEFT in terminal.bytes)
+    terminal.pump(0.5)
+    close(terminal)
+
+
 @pytest.mark.parametrize(
-    ("code", "leave"), [("", close), (NO_SIGNAL, close), ("", hang_up)], ids=["closed", "end of file", "signal"]
+    ("code", "leave"),
+    [("", close), (NO_SIGNAL, close), ("", hang_up), (SLOW_TO_GO_ON, hang_up_and_close)],
+    ids=["closed", "end of file", "signal", "signal and closed"],
 )
 def test_a_run_whose_terminal_goes_away_goes_on_and_can_be_come_back_to(place, request, code, leave):
     name = f"run-{request.node.callspec.id.replace(' ', '-')}"
@@ -140,6 +162,21 @@ def test_d_gives_the_shell_back_and_another_process_trains_on(place):
     call(place, "stop")
     until(lambda: not is_locked(run))
     assert_undisturbed(place, "detached")
+
+
+def test_d_hands_a_run_over_though_the_window_is_closed_at_once(place):
+    program = [sys.executable, "-c", f"{SLOW_TO_LEAVE}\nfrom minigpt_tui.cli import main; main()"]
+    terminal = Terminal([*program, "train", *LENGTH, "--name", "hasty"], cwd=place)
+    wait_step(terminal, 3)
+    terminal.send(" ", "d")
+    terminal.wait(lambda: SCREEN_LEFT in terminal.bytes)
+    terminal.pump(0.5)
+    close(terminal)
+    assert os.waitpid(terminal.child.pid, 0)[1] == 0
+    run = RunDir(place / "runs/hasty")
+    assert holder(run).pid != terminal.child.pid
+    call(place, "stop", "hasty")
+    until(lambda: not is_locked(run))
 
 
 def test_train_detach_begins_in_a_process_of_its_own(place):
