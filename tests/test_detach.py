@@ -12,8 +12,13 @@ import psutil
 import pytest
 import torch
 
+from minigpt_core.errors import UserError
 from minigpt_core.lock import holder, is_locked
 from minigpt_core.rundir import RunDir
+from minigpt_core.status import Status
+from minigpt_core.tail import read_metrics
+from minigpt_tui import detach, launch
+from minigpt_tui import terminal as term
 from minigpt_tui.detach import READY
 from tests.terminal import Terminal
 from tests.test_pty import SMALL, app, assert_intact, events, said, step, steps_logged, train, wait_step
@@ -174,9 +179,59 @@ def test_d_hands_a_run_over_though_the_window_is_closed_at_once(place):
     close(terminal)
     assert os.waitpid(terminal.child.pid, 0)[1] == 0
     run = RunDir(place / "runs/hasty")
+    assert "paused as process" in run.train_log.read_text()
     assert holder(run).pid != terminal.child.pid
     call(place, "stop", "hasty")
     until(lambda: not is_locked(run))
+
+
+NO_ROOM = """
+import sys, minigpt_tui.detach as detach
+detach.PROGRAM = (sys.executable, "-c", "import sys; sys.exit('minigpt-tui: no room on the device')")
+"""
+
+
+def test_a_run_that_cannot_be_handed_over_is_taken_back_as_it_was_and_the_reason_said(place):
+    program = [sys.executable, "-c", f"{NO_ROOM}\nfrom minigpt_tui.cli import main; main()"]
+    with Terminal([*program, "train", *LENGTH, "--name", "kept"], cwd=place, columns=100) as terminal:
+        wait_step(terminal, 3)
+        terminal.send(" ")
+        terminal.wait_for("paused")
+        at = step(terminal)
+        terminal.send("d")
+        terminal.wait_for("could not detach: no room on the device")
+        terminal.wait_for("space resume")
+        assert read_metrics(RunDir(place / "runs/kept"))[-1].step == at
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
+        assert_intact(terminal)
+
+
+def test_where_no_process_can_be_begun_nothing_is_left_open(tmp_path, monkeypatch):
+    before = psutil.Process().num_fds()
+    monkeypatch.setattr(detach, "PROGRAM", ("/no/such/program",))
+    with pytest.raises(UserError, match="cannot begin another process: No such file"):
+        detach.go_on(RunDir(tmp_path), paused=False)
+    assert psutil.Process().num_fds() == before
+
+
+def test_a_process_that_a_signal_ended_has_a_shells_exit_code(monkeypatch):
+    monkeypatch.setattr(detach, "PROGRAM", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    assert detach.start([]).code == 137
+
+
+def test_an_interrupted_handover_tells_what_was_saved(tmp_path, monkeypatch, capsys):
+    def interrupted(run, paused):
+        raise KeyboardInterrupt
+
+    run, before = RunDir(tmp_path / "run"), signal.getsignal(signal.SIGHUP)
+    run.path.mkdir()
+    run.checkpoint.touch()
+    monkeypatch.setattr(detach, "go_on", interrupted)
+    ended = Status(phase="stopped", step=12, saved_step=12)
+    assert launch.hand_over(run, term.inspect(), None, ended, paused=False) == 130
+    signal.signal(signal.SIGHUP, before)
+    assert "saved at step 12" in capsys.readouterr().out
 
 
 def test_train_detach_begins_in_a_process_of_its_own(place):
