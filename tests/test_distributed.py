@@ -20,6 +20,7 @@ from minigpt_core.config import TrainConfig
 from minigpt_core.devices import Facts, decide
 from minigpt_core.distributed import Group
 from minigpt_core.errors import TrainingError, UsageError, UserError
+from minigpt_core.follower import at
 from minigpt_core.plan import Request, prepare, prepare_resume
 from minigpt_core.ranks import Children, Place, check_batch, ending, launched, leading
 from minigpt_core.rundir import RunDir
@@ -261,9 +262,26 @@ def test_each_process_has_a_gpu_of_its_own_or_its_share_of_the_cores():
     assert decided(Facts(cores=2), 4).threads == 1
 
 
+def test_a_launcher_may_show_each_process_one_gpu_only(monkeypatch):
+    def facts(n):
+        return Facts(cores=16, cuda_free=(1,) * n, cuda_bf16=(True,) * n)
+
+    first, last = (Place(rank=rank, size=8, local_rank=rank, local_size=8, launched=True) for rank in (0, 7))
+    devices = decide(facts(1), TrainConfig(), 64, first)
+    assert devices.device == "cuda:0"
+    for visible, own in ((1, "cuda:0"), (8, "cuda:7")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda n=visible: n)
+        assert at(last, devices).device == own
+    with pytest.raises(UserError, match=r"8 processes were started .* sees 2 CUDA GPU\(s\); start one for each GPU"):
+        decide(facts(2), TrainConfig(), 64, first)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="there is no GPU 7 here"):  # where this program started it, all see the same
+        at(Place(rank=7, size=8, local_rank=7, local_size=8), devices)
+
+
 def test_what_torchrun_says(monkeypatch):
     env = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "host"}
-    assert launched(env) == Place(rank=3, size=4, local_rank=1, local_size=2)
+    assert launched(env) == Place(rank=3, size=4, local_rank=1, local_size=2, launched=True)
     assert launched(env | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}) is None
     assert launched({"RANK": "3"}) is None
     for nonsense in ({"RANK": "4"}, {"RANK": "x"}):
