@@ -165,10 +165,15 @@ def _own_device(facts: Facts, wanted: str, place: Place) -> tuple[str, str]:
         raise UserError(f"--nproc {place.size}: there is one Apple GPU; use --nproc 1 or --device cpu")
     if ":" in wanted:
         raise UsageError(f"--device {wanted} is one GPU, for --nproc {place.size}; use --device cuda")
-    if place.local_size > len(facts.cuda_free):
-        found = len(facts.cuda_free)
-        raise UserError(f"--nproc {place.local_size}: this process sees {found} CUDA GPU(s); use --nproc {found}")
-    return f"cuda:{place.local_rank}", f"one of {place.local_size}, each process has its own"
+    found = len(facts.cuda_free)
+    if (index := place.gpu(found)) is not None:
+        return f"cuda:{index}", f"one of {place.local_size}, each process has its own"
+    if place.launched:
+        raise UserError(
+            f"{place.local_size} processes were started on this machine, but this one sees {found} CUDA GPU(s); "
+            "start one for each GPU, or use --device cpu"
+        )
+    raise UserError(f"--nproc {place.local_size}: this process sees {found} CUDA GPU(s); use --nproc {found}")
 
 
 def _why_threads(cores: int, processes: int) -> str:

@@ -33,10 +33,12 @@ STEP_TIMEOUT = timedelta(minutes=10)
 """How long one may wait for another within a step: the slowest compiles first."""
 WORD_TIMEOUT = timedelta(days=365)
 """And for the next word: a pause may be long. A process that dies is noticed at once, by its connections."""
+MEET_TIMEOUT = timedelta(minutes=30)
+"""And for one another at first: rank 0 may have a long text to encode, or may have ended over a bad option."""
 HERE = "127.0.0.1"
 JOIN_SECONDS = 120.0
 """How long processes on this machine may take to load torch."""
-BROKEN = ("gloo", "nccl", "connection", "timed out")
+BROKEN = ("gloo", "nccl", "connection", "timed out", "timeout")
 """What torch's errors mention that come from another process's end."""
 
 Forward = Callable[[Tensor], Tensor]
@@ -112,7 +114,10 @@ class Group(World):
         self._open, self._stepped = True, False
         self._wrapped: DistributedDataParallel | None = None
         self._data: dist.ProcessGroup | None = None
-        dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=WORD_TIMEOUT)
+        timeout = MEET_TIMEOUT if store is None else timedelta(seconds=JOIN_SECONDS)
+        with self._blaming():
+            dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=timeout)
+            self._words = dist.new_group(backend="gloo", timeout=WORD_TIMEOUT)
 
     @classmethod
     def spawned(cls, place: Place, children: Children) -> Group:
@@ -145,6 +150,7 @@ class Group(World):
 
     def wrap(self, forward: Forward) -> Forward:
         # A compiled model is wrapped, not the other way round: it compiles as it does where there is one process.
+        self._assemble()
         with self._blaming():
             self._wrapped = DistributedDataParallel(
                 cast(nn.Module, forward), process_group=self._data, gradient_as_bucket_view=True
@@ -190,7 +196,7 @@ class Group(World):
         self._open = False
         if self._children is None or not self._children.lost:
             with contextlib.suppress(RuntimeError):  # they may be gone
-                dist.broadcast(torch.tensor(Word(Verb.END), dtype=torch.float64), 0)
+                dist.broadcast(torch.tensor(Word(Verb.END), dtype=torch.float64), 0, group=self._words)
         if self._children is not None:
             self._children.close()
         with contextlib.suppress(RuntimeError):
@@ -212,7 +218,9 @@ class Group(World):
     def connect(self, device: str) -> None:
         """Everybody: have a group for gradients on this kind of device."""
         backend = "nccl" if device.startswith("cuda") else "gloo"
-        self._data = dist.new_group(backend=backend, timeout=STEP_TIMEOUT)
+        self._assemble()
+        with self._blaming():
+            self._data = dist.new_group(backend=backend, timeout=STEP_TIMEOUT)
         if backend == "nccl" and self._children is not None:
             threading.Thread(target=self._free_the_device, name="peers", daemon=True).start()
 
@@ -247,7 +255,15 @@ class Group(World):
     def _broadcast(self, tensor: Tensor) -> None:
         """Rank 0's tensor becomes everybody's; the others wait for it."""
         with self._blaming():
-            dist.broadcast(tensor, 0)
+            dist.broadcast(tensor, 0, group=self._words)
+
+    def _assemble(self) -> None:
+        """Before something that one may not notice the end of another in: who is gone by now is missed here, at once.
+
+        torch waits for its store when it makes a group, and nccl for everybody where gradients first meet.
+        """
+        with self._blaming():
+            dist.barrier(group=self._words)
 
     @contextlib.contextmanager
     def _blaming(self) -> Iterator[None]:
@@ -274,11 +290,11 @@ class Group(World):
         """Once a process is gone: where its gradients are waited for on a GPU, nothing else would end the waiting."""
         assert self._children is not None
         assert self._data is not None
-        while self._open and self._children.lost is None:
+        while self._open:  # again and again: the waiting may begin after the loss
+            if self._children.lost is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._data.abort()
             time.sleep(0.5)
-        if self._open:
-            with contextlib.suppress(RuntimeError):
-                self._data.abort()
 
 
 def joined(rank: int) -> str:

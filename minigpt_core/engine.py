@@ -95,6 +95,11 @@ class Engine:
     def status(self) -> Status:
         return self._status
 
+    @property
+    def paused(self) -> bool:
+        """Whether it was told to pause and not yet to go on, whatever else it does at the moment."""
+        return self._paused
+
     def send(self, command: Command) -> None:
         """Obeyed at the next boundary: between two steps, or between two batches of an evaluation."""
         self._commands.put(command)

@@ -78,9 +78,10 @@ def at(place: Place, devices: Devices) -> Devices:
     """
     if not devices.device.startswith("cuda"):
         return devices
-    if place.local_rank >= torch.cuda.device_count():
-        raise UserError(f"there is no GPU {place.local_rank} here: this process sees {torch.cuda.device_count()}")
-    return msgspec.structs.replace(devices, device=f"cuda:{place.local_rank}")
+    visible = torch.cuda.device_count()
+    if (index := place.gpu(visible)) is None:
+        raise UserError(f"there is no GPU {place.local_rank} here: this process sees {visible}")
+    return msgspec.structs.replace(devices, device=f"cuda:{index}")
 
 
 def read_training_tokens(path: Path, seq_len: int) -> np.ndarray:

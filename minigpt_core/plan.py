@@ -295,7 +295,7 @@ def prepare_resume(ref: str, train: dict[str, Any], out: str = "runs", nproc: in
     config = read_config(run)
     if not path.is_file():
         raise UserError(f"run {run.name!r} has no checkpoint yet to resume from; start a new run")
-    where = leading(nproc, before=config["devices"]["nproc"])
+    where = leading(nproc, before=config["devices"].setdefault("nproc", 1))  # absent before there was a choice
     check_batch(resumed_train_config(TrainConfig.from_dict(config["train"]), train), where.size)
     tokenizer = read_tokenizer(run)
     tokens = read_tokens(run, tokenizer, config["corpus"])
@@ -316,8 +316,26 @@ def resumed_devices(
     from minigpt_core.devices import Devices, decide
 
     saved: Devices = msgspec.convert(config["devices"], Devices)
-    now = decide(facts, train, seq_len, place)
+    now = decide(facts, _on_its_gpu(facts, saved, train, place), seq_len, place)
     if now.device.split(":")[0] == saved.device.split(":")[0]:
         threads = saved.threads if now.nproc == saved.nproc else now.threads
-        return msgspec.structs.replace(saved, device=now.device, nproc=now.nproc, threads=threads, warning=None)
+        return msgspec.structs.replace(
+            saved,
+            device=now.device,
+            gpu=now.gpu,
+            gpu_uuid=now.gpu_uuid,
+            nproc=now.nproc,
+            threads=threads,
+            warning=None,
+        )
     return msgspec.structs.replace(now, warning=f"resumed on {now.device} ({now.precision}), trained on {saved.device}")
+
+
+def _on_its_gpu(facts: Facts, saved: Devices, train: TrainConfig, place: Place) -> TrainConfig:
+    """Unless a GPU was asked for, the one that it trained on, where that is here: free memory says little just then.
+
+    It may be the process that the run is taken over from which still holds some.
+    """
+    if place.size == 1 and train.device in ("auto", "cuda") and saved.gpu_uuid in facts.cuda_uuids:
+        return train.replace(device=f"cuda:{facts.cuda_uuids.index(saved.gpu_uuid)}")
+    return train

@@ -36,6 +36,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    launched: bool = False
+    """`torchrun`, or what sets its variables, started it: it may have been given a GPU that it alone sees."""
+
+    def gpu(self, visible: int) -> int | None:
+        """Which of so many GPUs that it sees is its own; None if there are too few."""
+        if self.launched and visible == 1:
+            return 0
+        return self.local_rank if self.local_size <= visible else None
 
 
 ALONE = Place()
@@ -64,7 +72,9 @@ def launched(env: Mapping[str, str] | None = None) -> Place | None:
         raise UserError("RANK, WORLD_SIZE and LOCAL_RANK in the environment are not whole numbers") from None
     if not (0 <= rank < size <= MOST_RANKS and 0 <= local_rank < local_size <= size):
         raise UserError(f"RANK={rank} of WORLD_SIZE={size} in the environment makes no sense")
-    return Place(rank=rank, size=size, local_rank=local_rank, local_size=local_size) if size > 1 else None
+    if size == 1:
+        return None
+    return Place(rank=rank, size=size, local_rank=local_rank, local_size=local_size, launched=True)
 
 
 def leading(nproc: int | None, before: int = 1) -> Place:

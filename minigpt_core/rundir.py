@@ -80,7 +80,7 @@ class RunDir:
 
     @property
     def control(self) -> Path:
-        """Exists while the run trains: host, pid, socket."""
+        """While the run trains: host, pid, socket. Empty afterwards."""
         return self.path / "control.json"
 
     @property

@@ -35,7 +35,7 @@ class MiniGPTApp(TerminalApp):
     Attributes:
         failure: the one-line reason if the run failed.
         outlived: the terminal went away, and the run goes on without it.
-        detaching: the run is saved so that a process of its own can go on with it; `paused`: and stands still there.
+        detaching: the run is saved so that a process of its own can go on with it.
     """
 
     CSS_PATH = "app.tcss"
@@ -54,7 +54,7 @@ class MiniGPTApp(TerminalApp):
         super().__init__(terminal)
         self.session = session
         self.trains = session.trains
-        self.outlived = self.detaching = self.paused = False
+        self.outlived = self.detaching = False
         self.main = main(session, ramp(terminal.color, terminal.ascii))
 
     @property
@@ -110,7 +110,7 @@ class MiniGPTApp(TerminalApp):
             if status.phase == "starting":
                 self.main.say("not yet: the run has to begin first")
                 return
-            self.detaching, self.paused = True, status.phase == "paused"
+            self.detaching = True
         self.leave()
 
     def on_hangup(self) -> None:
@@ -119,6 +119,9 @@ class MiniGPTApp(TerminalApp):
         else:
             self.outlived = True
             self.go()
+
+    def outlives_terminal(self) -> bool:
+        return self.detaching or super().outlives_terminal()  # the run has yet to be handed over
 
     def save(self) -> None:
         self.session.send(Save())

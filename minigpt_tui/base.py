@@ -105,6 +105,10 @@ class TerminalApp(App[None]):
         """What to do at each signal."""
         return {number: partial(self._on_signal, number) for number in SIGNALS}
 
+    def outlives_terminal(self) -> bool:
+        """Whether a terminal that goes away once the app has ended ends nothing."""
+        return self._hung_up  # it may be said twice, by the kernel and by the shell
+
     def go(self) -> None:
         """End the app now."""
         self.exit()
@@ -127,7 +131,7 @@ class TerminalApp(App[None]):
         for number in self.handlers():
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
-        if self._hung_up:  # it may be said twice, by the kernel and by the shell
+        if self.outlives_terminal():
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

@@ -62,6 +62,7 @@ def go_on(session: LocalSession) -> int | None:
     Returns:
         The signal that ended the run early, if one did.
     """
+    let_go_of_terminal(session.run.train_log)  # after the signal it may stand a moment longer, and then refuse a line
     received = stop_on_signal(lambda: session.send(Stop()))
     alone = threading.Event()
     alone.set()

@@ -104,8 +104,9 @@ def train_in_app(
                 received = plain.go_on(session)
         if left.detached and session.status().phase == "stopped":
             session.join(SAVE_SECONDS)
+            ended, paused = session.status(), session.paused
             del session  # and with it what it holds on the device
-            return hand_over(run, terminal, left.paused)
+            return hand_over(run, terminal, main, ended, paused)
         code = farewell(run, session.status(), received)
     except UserError as error:
         code = term.complain(str(error), error.exit_code)
@@ -114,25 +115,24 @@ def train_in_app(
     return code
 
 
-def hand_over(run: RunDir, terminal: term.Terminal, paused: bool) -> int:
+def hand_over(run: RunDir, terminal: term.Terminal, main: MakeMain | None, ended: Status, paused: bool) -> int:
     """Have a process of its own go on with a run that was saved here; where it cannot, the app takes it back."""
     from minigpt_core.devices import give_back_memory
     from minigpt_tui import detach
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the window may be closed before this is done
     give_back_memory()
-    print("handing over to a process of its own…", file=sys.stderr)
+    term.say("handing over to a process of its own…", sys.stderr, run.train_log)
     try:
-        started = detach.go_on(run, paused)
+        pid = detach.go_on(run, paused)
     except KeyboardInterrupt:
-        return farewell(run, Status(phase="stopped"), signal.SIGINT)
-    if started.run is not None:
-        told = "paused" if paused else "training goes on"
-        print(f"{told} as process {started.pid}. Come back: {come_back(run)}")
-        return 0
-    plan = prepare_resume(str(run.path), {}, str(run.path.parent))
-    why = f"could not detach: the new process ended with exit code {started.code}; see {run.train_log.name}"
-    return train_in_app(plan, terminal, say=why)
+        return farewell(run, ended, signal.SIGINT)
+    except UserError as error:
+        plan = prepare_resume(str(run.path), {}, str(run.path.parent))
+        return train_in_app(plan, terminal, main, paused, say=safe(f"could not detach: {error}", newlines=False))
+    told = "paused" if paused else "training goes on"
+    term.say(f"{told} as process {pid}. Come back: {come_back(run)}", sys.stdout, run.train_log)
+    return 0
 
 
 def come_back(run: RunDir) -> str:
@@ -225,8 +225,6 @@ class Left(NamedTuple):
     """The terminal went away, and the run in this process goes on."""
     detached: bool
     """The run was saved here for a process of its own to go on with."""
-    paused: bool
-    """And it stands still there."""
 
 
 def draw(session: Session, terminal: term.Terminal, log: Path, main: MakeMain | None = None, say: str = "") -> Left:
@@ -258,7 +256,7 @@ def draw(session: Session, terminal: term.Terminal, log: Path, main: MakeMain | 
             session.join(SAVE_SECONDS)
     if app.return_code and not app.failure and app.signal_received is None:
         raise UserError(f"the app failed; the traceback is in {str(log)!r}, and the run is as last saved")
-    return Left(app.signal_received, app.outlived, app.detaching, app.paused)
+    return Left(app.signal_received, app.outlived, app.detaching)
 
 
 def farewell(run: RunDir, status: Status, received: int | None) -> int:

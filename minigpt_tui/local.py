@@ -99,6 +99,11 @@ class LocalSession(Past):
             status = msgspec.structs.replace(status, phase=phase, **known)
         return status
 
+    @property
+    def paused(self) -> bool:
+        """Whether the trainer stands still, or stood still when it ended, until told to go on."""
+        return self._engine is not None and self._engine.paused
+
     def send(self, command: Command) -> None:
         if self._engine is not None:
             self._engine.send(command)

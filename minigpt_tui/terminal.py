@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from minigpt_core.errors import UserError
 from minigpt_tui.preferences import Color, Preferences, Theme
@@ -164,6 +164,14 @@ def let_go_of_terminal(log: Path) -> None:
         for descriptor in descriptors:
             os.dup2(opened, descriptor)
         os.close(opened)
+
+
+def say(line: str, stream: TextIO, log: Path) -> None:
+    """Print a line on what may be a terminal; one that has gone away costs nothing, and the line goes to a log."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        let_go_of_terminal(log)
 
 
 def leave_at_once(code: int) -> NoReturn:

@@ -7,18 +7,22 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
+from types import SimpleNamespace
 
+import msgspec
 import psutil
 import pytest
 import torch
 
-from minigpt_core import checkpoint
+from minigpt_core import checkpoint, distributed
 from minigpt_core.config import TrainConfig
 from minigpt_core.devices import Facts, decide
 from minigpt_core.distributed import Group
-from minigpt_core.errors import UsageError, UserError
+from minigpt_core.errors import TrainingError, UsageError, UserError
+from minigpt_core.follower import at
 from minigpt_core.plan import Request, prepare, prepare_resume
-from minigpt_core.ranks import Place, check_batch, ending, launched, leading
+from minigpt_core.ranks import Children, Place, check_batch, ending, launched, leading
 from minigpt_core.rundir import RunDir
 from minigpt_core.stored import read_config
 from minigpt_core.tail import read_metrics
@@ -162,6 +166,64 @@ def test_processes_that_torchrun_started_save_together(text_file, tmp_path):
     assert read_config(run)["devices"]["nproc"] == 2
 
 
+# --- a process that never gets to the first step ---
+
+
+def job(**change):
+    devices = decide(Facts(), TrainConfig(device="cpu", threads=1), 64, Place(size=2, local_size=2))
+    model = {"vocab_size": 9, **TINY}
+    return {"train": {}, "model": model, "devices": msgspec.to_builtins(devices), "run": "nowhere"} | change
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"train": {"bogus": 1}}, "rank 1: .*bogus"), ({}, "rank 1: cannot see the run's folder 'nowhere'")],
+    ids=["before there is a group for gradients", "after"],
+)
+def test_a_process_that_cannot_do_its_part_ends_the_run_at_once(tmp_path, change, error):
+    children = Children(2, tmp_path / "train.log")
+    world = Group.spawned(Place(size=2, local_size=2), children)
+
+    def begin():
+        world.invite(job(**change), "cpu")
+        world.wrap(torch.nn.Linear(1, 1))
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(TrainingError, match=error):
+            begin()
+        assert time.monotonic() - began < 20
+    finally:
+        children.close()
+        world.close()
+
+
+def test_what_is_waited_for_on_a_gpu_is_given_up_whenever_the_waiting_began():
+    class Gradients:
+        aborted = 0
+
+        def abort(self):
+            self.aborted += 1
+            world._open = self.aborted < 2
+            raise RuntimeError("there is no communicator yet")
+
+    world = object.__new__(Group)
+    world._open, world._data, world._children = True, Gradients(), SimpleNamespace(lost="rank 1: no room")
+    world._free_the_device()
+    assert world._data.aborted == 2
+
+
+def test_one_waits_for_a_first_process_that_never_comes_only_so_long(monkeypatch):
+    """It may have ended over a bad option, and then nobody else says so where torchrun is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", port)
+    monkeypatch.setattr(distributed, "MEET_TIMEOUT", timedelta(seconds=1))
+    with pytest.raises(TrainingError, match="lost contact with another process"):
+        Group(Place(rank=1, size=2, local_rank=1, local_size=2))
+
+
 # --- what is refused, and what is decided ---
 
 
@@ -200,9 +262,26 @@ def test_each_process_has_a_gpu_of_its_own_or_its_share_of_the_cores():
     assert decided(Facts(cores=2), 4).threads == 1
 
 
+def test_a_launcher_may_show_each_process_one_gpu_only(monkeypatch):
+    def facts(n):
+        return Facts(cores=16, cuda_free=(1,) * n, cuda_bf16=(True,) * n)
+
+    first, last = (Place(rank=rank, size=8, local_rank=rank, local_size=8, launched=True) for rank in (0, 7))
+    devices = decide(facts(1), TrainConfig(), 64, first)
+    assert devices.device == "cuda:0"
+    for visible, own in ((1, "cuda:0"), (8, "cuda:7")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda n=visible: n)
+        assert at(last, devices).device == own
+    with pytest.raises(UserError, match=r"8 processes were started .* sees 2 CUDA GPU\(s\); start one for each GPU"):
+        decide(facts(2), TrainConfig(), 64, first)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="there is no GPU 7 here"):  # where this program started it, all see the same
+        at(Place(rank=7, size=8, local_rank=7, local_size=8), devices)
+
+
 def test_what_torchrun_says(monkeypatch):
     env = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "host"}
-    assert launched(env) == Place(rank=3, size=4, local_rank=1, local_size=2)
+    assert launched(env) == Place(rank=3, size=4, local_rank=1, local_size=2, launched=True)
     assert launched(env | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}) is None
     assert launched({"RANK": "3"}) is None
     for nonsense in ({"RANK": "4"}, {"RANK": "x"}):

@@ -1,13 +1,16 @@
 """From a request to a run: what is refused, what is left behind, what a resume may change."""
 
+import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
 from minigpt_core.config import DEFAULT_SIZES, ModelConfig, SampleConfig, TrainConfig
+from minigpt_core.devices import Facts, decide
 from minigpt_core.errors import UsageError, UserError
-from minigpt_core.plan import Request, prepare, prepare_resume
+from minigpt_core.plan import Request, prepare, prepare_resume, resumed_devices
 from minigpt_core.stored import read_config, read_tokens, validation_text
 from tests.conftest import TINY
 
@@ -110,6 +113,32 @@ def test_a_resume_changes_the_length_and_nothing_else(tmp_path, run):
     plan = prepare_resume("run", {"steps": 9}, runs)
     assert [row.step for row in plan.build()] == [7, 8, 9]
     plan.release()
+
+
+def test_a_run_from_before_several_processes_is_resumed_by_one(tmp_path, run):
+    config = read_config(run)
+    del config["devices"]["nproc"]
+    run.config.write_text(json.dumps(config))
+    plan = prepare_resume("run", {}, str(tmp_path / "runs"))
+    plan.release()
+    assert plan.place.size == 1
+
+
+def test_a_resumed_run_stays_on_its_gpu_or_knows_the_one_it_is_on():
+    def found(*free, uuids):
+        return Facts(cuda_free=free, cuda_bf16=(True,) * len(free), cuda_names=uuids, cuda_uuids=uuids)
+
+    def resumed(facts, device="auto"):
+        train = TrainConfig(device=device)
+        config = {"devices": msgspec.to_builtins(decide(found(9, 1, uuids=("A", "B")), TrainConfig(), 64))}
+        devices = resumed_devices(facts, config, train, 64)
+        assert devices.gpu == devices.gpu_uuid
+        return devices.device, devices.gpu
+
+    assert resumed(found(1, 9, uuids=("A", "B"))) == ("cuda:0", "A")
+    assert resumed(found(9, 1, uuids=("B", "A"))) == ("cuda:1", "A")
+    assert resumed(found(9, 1, uuids=("A", "B")), "cuda:1") == ("cuda:1", "B")
+    assert resumed(found(9, 1, uuids=("C", "D"))) == ("cuda:0", "C")
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, run):

@@ -36,7 +36,7 @@ def draw(session, *_):
                 await pilot.pause(0.01)
             assert "samples" in app.export_screenshot()
     asyncio.run(open_and_look())
-    return launch.Left(None, outlived=False, detached=False, paused=False)
+    return launch.Left(None, outlived=False, detached=False)
 
 launch.draw = draw
 launch.term.decide = lambda *_, decide=launch.term.decide: decide(os.environ, {}, Preferences())
