@@ -165,6 +165,11 @@ class ForwardedSession(Live):
     def join(self, timeout: float | None = None) -> bool:
         return self._link.join(timeout)
 
+    def _opened(self) -> None:
+        super()._opened()
+        if (step := self._step) is not None:
+            self._link.say(m.Look(True, step))
+
     def _see(self, picture: m.Picture) -> None:
         frame = m.read_frame(picture)
         if not picture.past:
