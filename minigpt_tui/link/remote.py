@@ -83,6 +83,8 @@ class Elsewhere(Library):
 class ForwardedSession(Live):
     """A run on another machine, through a socket that is forwarded from there: everything comes over the link."""
 
+    near = False
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
