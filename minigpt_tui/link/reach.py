@@ -122,6 +122,7 @@ def forwarded(socket: str) -> Path:
     path = Path(socket)
     if not path.is_socket():
         raise UsageError(
-            f"--socket {socket!r} is no socket; forward one with: ssh -NL {shlex.quote(socket)}:SOCKET HOST"
+            f"--socket {socket!r} is no socket; forward one with: "
+            f"ssh -o StreamLocalBindUnlink=yes -NL {shlex.quote(socket)}:SOCKET HOST"
         )
     return path
