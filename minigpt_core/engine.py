@@ -69,7 +69,7 @@ class Engine:
         self._status = Status(
             message="loading torch",
             name=plan.run.name,
-            run_dir=str(plan.run.path),
+            run_dir=str(plan.run.path.resolve()),
             tokens_per_byte=plan.tokens_per_byte,
         )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""An answer, or two to the same prompt, as a text file in its run's directory, for whoever wants to keep it."""
+"""An answer, or two to the same prompt, as a text file, for whoever wants to keep it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from minigpt_tui.widgets.settings_editor import summary
 FOLDER = "answers"
 
 
-def keep(generations: Sequence[Generation], run: Path) -> Path:
+def keep(generations: Sequence[Generation], place: Path, name: str) -> Path:
     """Write an answer, or the old and the new one to a prompt, as they are now; never over another file.
 
+    `place` is the directory of the run of this name, or a folder here if the run is elsewhere.
     Those that no weights have answered yet are left out.
 
     Raises:
@@ -27,14 +28,14 @@ def keep(generations: Sequence[Generation], run: Path) -> Path:
         raise UserError("no answer to save yet")
     steps = "-and-".join(str(stamp.step) for _, stamp in answered)
     stem = f"step-{steps}-seed-{answered[0][1].seed}"
-    folder = run / FOLDER
+    folder = place / FOLDER
     try:
         folder.mkdir(exist_ok=True)
         for number in count(1):
             path = folder / (f"{stem}.txt" if number == 1 else f"{stem}-{number}.txt")
             try:
                 with open(path, "x", encoding="utf-8", errors="replace", newline="") as file:
-                    file.write(document(answered, run.name))
+                    file.write(document(answered, name))
                 return path
             except FileExistsError:
                 continue

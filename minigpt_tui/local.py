@@ -200,11 +200,11 @@ def stored_status(run: RunDir) -> Status:
         config = read_config(run)
         model = ModelConfig.from_dict(config["model"])
     except UserError as error:
-        return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path))
+        return Status(phase="failed", message=str(error), name=run.name, run_dir=str(run.path.resolve()))
     return Status(
         phase="stopped",
         name=run.name,
-        run_dir=str(run.path),
+        run_dir=str(run.path.resolve()),
         device="cpu",  # where its weights answer, whatever trained them
         precision="fp32",
         n_params=parameters(model),

@@ -24,6 +24,8 @@ class Past:
         tokens: (n,) the encoded text, if it is at hand; else it is read from the directory when it is needed.
     """
 
+    near = True
+
     def __init__(self, run: RunDir, tokens: np.ndarray | None = None) -> None:
         self.run = run
         self.library = Library(run.path.parent)

@@ -28,6 +28,9 @@ class Session(Protocol):
     owned: bool
     """Whether the run ends with this session: False where another process trains it."""
 
+    near: bool
+    """Whether the run's directory lies on this machine."""
+
     library: Library
     """The runs that lie beside this one."""
 

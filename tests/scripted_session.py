@@ -90,7 +90,7 @@ class ScriptedSession:
         self, step: int = 1234, total: int = 5000, trains: bool = True, live: float = 0, **status: object
     ) -> None:
         self.own: list[Generation] = []
-        self.trains, self.owned = trains, True
+        self.trains, self.owned, self.near = trains, True, True
         self.step, self.total, self.live = step, total, live
         self.overrides = status
         self.commands: list[Command] = []

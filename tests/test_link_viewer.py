@@ -138,6 +138,19 @@ def test_what_a_trainer_refused_is_not_said_again(path, code):
         assert [type(request) for request in said] == [m.Watch, m.Prompt]
 
 
+def test_who_looks_back_still_does_so_over_the_next_connection(path):
+    looked = []
+
+    def trainer(connection):
+        welcome(connection)
+        looked.append(heard(connection, m.Look).step)
+
+    with viewer_of(path, trainer) as session:
+        until(lambda: session.connected)
+        session.look_back(7)
+        until(lambda: looked == [7, 7])
+
+
 NO_STEPS = m.pack_array(np.zeros((2, 2)))
 
 

@@ -398,12 +398,12 @@ def answer_of(prompt: str = "To be", text: str = ", or not", **config: object) -
 
 
 def test_a_kept_answer_says_where_it_came_from_and_never_replaces_another(tmp_path: Path) -> None:
-    first = keep([answer_of(seed=7)], tmp_path)
-    second = keep([answer_of(text="!")], tmp_path)
+    first = keep([answer_of(seed=7)], tmp_path, "run")
+    second = keep([answer_of(text="!")], tmp_path, "run")
     assert [path.name for path in (first, second)] == ["step-1234-seed-7.txt", "step-1234-seed-7-2.txt"]
     content = first.read_text()
     assert content.endswith("\nTo be, or not\n")
-    assert f"run {tmp_path.name}, step 1,234, validation loss 1.9800 at step 1,000" in content
+    assert "run run, step 1,234, validation loss 1.9800 at step 1,000" in content
     assert "seed 7, T 0.8 · 200 tokens" in content
     assert content.count("seed") == 1
     assert second.read_text().endswith("\nTo be!\n")
@@ -413,7 +413,7 @@ def test_a_kept_answer_holds_every_sample_and_a_chats_turn_alone(tmp_path: Path)
     generation = answer_of("all of it", temperatures=(0.5, 1.0))
     generation.shown = "the turn"
     generation.put(1, " two")
-    content = keep([generation], tmp_path).read_text()
+    content = keep([generation], tmp_path, "run").read_text()
     assert "# sample 1, temperature 0.5\nthe turn, or not\n" in content
     assert "# sample 2, temperature 1\nthe turn two\n" in content
 
@@ -421,22 +421,36 @@ def test_a_kept_answer_holds_every_sample_and_a_chats_turn_alone(tmp_path: Path)
 def test_two_answers_are_kept_together_each_under_its_weights(tmp_path: Path) -> None:
     old, new = answer_of(seed=7), answer_of(text=": that", seed=7)
     new.stamp = Stamp(step=2000, val_loss=None, val_step=None, seed=7)
-    path = keep([old, new], tmp_path)
+    path = keep([old, new], tmp_path, "run")
     assert path.name == "step-1234-and-2000-seed-7.txt"
     content = path.read_text()
     assert content.count("seed") == 1
     assert "# then: step 1,234, validation loss 1.9800 at step 1,000\n\nTo be, or not\n" in content
     assert content.endswith("\n# now: step 2,000\n\nTo be: that\n")
     unanswered = Generation("To be", SampleConfig())
-    assert keep([old, unanswered], tmp_path).name == "step-1234-seed-7.txt"
+    assert keep([old, unanswered], tmp_path, "run").name == "step-1234-seed-7.txt"
 
 
 def test_what_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "answers").write_text("a file in the way")
     with pytest.raises(UserError, match="cannot save the answer in"):
-        keep([answer_of()], tmp_path)
+        keep([answer_of()], tmp_path, "run")
     with pytest.raises(UserError, match="no answer"):
-        keep([Generation("x", SampleConfig())], tmp_path)
+        keep([Generation("x", SampleConfig())], tmp_path, "run")
+
+
+async def test_an_answer_of_a_run_on_another_machine_is_kept_in_the_working_directory(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = ScriptedSession(run_dir=str(tmp_path / "theirs"), name="afar")
+    session.near = False
+    app = app_of(session)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await send(pilot, "To be")
+        session.stream(session.generations[0], 500)
+        await refreshed(pilot)
+        app.main.transcript.post_message(Transcript.SaveWanted([app.main.transcript.last_asked]))
+        await until(pilot, lambda: "saved " in rows(app)[0])
+    assert "# run afar, step" in (tmp_path / "answers" / "step-1234-seed-7.txt").read_text()
 
 
 async def test_saving_says_the_path_or_why_not(tmp_path: Path) -> None:

@@ -255,9 +255,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[list[Generation]]:
     """Answers that were saved, those of a file together; nothing is written."""
     saved: list[list[Generation]] = []
 
-    def keep(generations: list[Generation], run: Path) -> Path:
+    def keep(generations: list[Generation], place: Path, name: str) -> Path:
         saved.append(generations)
-        return run
+        return place
 
     monkeypatch.setattr(talk, "keep", keep)
     return saved

@@ -78,7 +78,7 @@ def stop(run: LiveRun = None, json: Json = False, out: Out = "runs") -> None:
     """
     from minigpt_core.status import Stop
 
-    tell(run, out, Stop(), lambda status: False, json)
+    tell(run, out, Stop(), None, json)
 
 
 def pause(run: LiveRun = None, json: Json = False, out: Out = "runs") -> None:
@@ -102,7 +102,7 @@ def resume(run: LiveRun = None, json: Json = False, out: Out = "runs") -> None:
     """
     from minigpt_core.status import Resume
 
-    tell(run, out, Resume(), lambda status: status.phase != "paused", json)
+    tell(run, out, Resume(), lambda status: status.phase not in ("paused", "stopped"), json)
 
 
 def prompt(

@@ -80,23 +80,33 @@ def connected(run: RunDir) -> AttachedSession:
     return session
 
 
-def tell(run: RunDir, command: Command, until: Callable[[Status], bool]) -> Status:
+def tell(run: RunDir, command: Command, until: Callable[[Status], bool] | None) -> Status:
     """Have a run obey, and wait until it has; the status it then has.
 
+    Args:
+        until: whether it has obeyed; None waits until the run has ended and its lock is free.
+
     Raises:
-        UserError: it cannot be reached, or has failed.
+        UserError: it cannot be reached, has failed, or has ended without having obeyed.
     """
     session = connected(run)
+    told = None
     try:
-        session.send(command)
         while True:
+            trainer = session.trainer
+            assert trainer is not None
+            if trainer is not told:  # the first, or after a connection with which the command may be lost
+                told = trainer
+                session.send(command)
             status = session.live_status()
-            if status.phase == "failed":
+            held = holder(run)
+            left = (status.finished or not session.connected) and (held is None or held.pid != told.pid)
+            if status.phase == "failed" and (left or until is not None):
                 raise UserError(status.message)
-            if status.finished or until(status):
+            if left if until is None else until(status):
                 return status
-            if not session.connected and holder(run) is None:  # it ended faster than it could say so
-                return status
+            if until is not None and (status.finished or left):
+                raise UserError(f"run {run.name!r} has ended before it obeyed")
             time.sleep(POLL_SECONDS)
     finally:
         session.close()
@@ -112,6 +122,7 @@ def forwarded(socket: str) -> Path:
     path = Path(socket)
     if not path.is_socket():
         raise UsageError(
-            f"--socket {socket!r} is no socket; forward one with: ssh -NL {shlex.quote(socket)}:SOCKET HOST"
+            f"--socket {socket!r} is no socket; forward one with: "
+            f"ssh -o StreamLocalBindUnlink=yes -NL {shlex.quote(socket)}:SOCKET HOST"
         )
     return path

@@ -83,6 +83,8 @@ class Elsewhere(Library):
 class ForwardedSession(Live):
     """A run on another machine, through a socket that is forwarded from there: everything comes over the link."""
 
+    near = False
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
@@ -164,6 +166,11 @@ class ForwardedSession(Live):
 
     def join(self, timeout: float | None = None) -> bool:
         return self._link.join(timeout)
+
+    def _opened(self) -> None:
+        super()._opened()
+        if (step := self._step) is not None:
+            self._link.say(m.Look(True, step))
 
     def _see(self, picture: m.Picture) -> None:
         frame = m.read_frame(picture)

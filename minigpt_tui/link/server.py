@@ -121,7 +121,8 @@ class LinkServer:
         reading = Reading()
         read = looked = guarded = 0.0
         while not self._over():
-            now = time.monotonic()
+            now, woken = time.monotonic(), self._wake.is_set()
+            self._wake.clear()  # whoever wakes us from here on is heard in the next round
             if now - guarded > GUARD_SECONDS:
                 guarded = now
                 if not path.exists():
@@ -130,10 +131,8 @@ class LinkServer:
                 if now - read > READING_SECONDS:
                     read, reading = now, self._session.reading()
                 self._tell_news(reading)
-                if self._wake.is_set() or now - looked > FRAME_SECONDS:
-                    looked = now
-                    await self._tell_frame()
-            self._wake.clear()
+                if woken or now - looked > FRAME_SECONDS:
+                    looked = now if await self._tell_frame() else 0.0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), NEWS_SECONDS)
         self._tell_news(reading)
@@ -150,22 +149,25 @@ class LinkServer:
             for viewer in self._viewers:
                 viewer.put("news", news)
 
-    async def _tell_frame(self) -> None:
-        """The newest look, packed once for all who want one, in a thread: nobody waits for that."""
+    async def _tell_frame(self) -> bool:
+        """The newest look, packed once for all who want one, in a thread: nobody waits for that.
+
+        False where it is wanted and nobody has looked yet; asking has begun it.
+        """
         wanting = [viewer for viewer in self._viewers if viewer.wants_frame]
         if not wanting:
             self._frame = None
-            return
+            return True
         frame = self._session.live_frame()
-        if frame is None:  # nobody has looked yet; asking has begun it
-            self._wake.set()
-            return
+        if frame is None:
+            return False
         if frame is not self._frame:
             self._frame, self._packed = frame, await asyncio.to_thread(_packed, frame)
         for viewer in wanting:
             if viewer.frame_sent is not frame:
                 viewer.frame_sent = frame
                 viewer.put("frame", self._packed)
+        return True
 
     # --- a viewer ---
 

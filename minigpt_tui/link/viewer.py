@@ -58,6 +58,9 @@ class Viewer:
         self._ready, self._idle = asyncio.Event(), asyncio.Event()
         self._answers: dict[int, Generation] = {}
         self._past: Past | None = None
+        self._showing: asyncio.Task[None] | None = None
+        self._shown: Frame | None = None
+        """The recorded frame it was told last, since it looks back."""
         self._beta: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,10 +122,11 @@ class Viewer:
                 self._ready.clear()
                 self._idle.set()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- what it asks for ---
 
@@ -148,7 +152,9 @@ class Viewer:
                 self.wants_frame = False
                 self._read_past().look_back(step)
                 if not looking_back:
-                    self._begin(self._show_past(self._read_past()))
+                    self._shown = None
+                    if self._showing is None or self._showing.done():  # one that has not noticed yet goes on
+                        self._showing = self._begin(self._show_past(self._read_past()))
             case m.Ask(number, question):
                 self.put(("answer", number), m.encode(m.Answer(number, self._found(question))))
 
@@ -225,10 +231,9 @@ class Viewer:
 
     async def _show_past(self, past: Past) -> None:
         """Recorded frames as they are read, until the viewer comes back to the present."""
-        shown: Frame | None = None
         while past.looking_back:
             frame = past.past_frame()
-            if frame is not None and frame is not shown:
-                shown, sample = frame, past.recorded_sample()
+            if frame is not None and frame is not self._shown:
+                self._shown, sample = frame, past.recorded_sample()
                 self.put("past", m.encode(await asyncio.to_thread(m.pack_frame, frame, True, sample)))
             await asyncio.sleep(PAST_SECONDS)

@@ -149,11 +149,12 @@ class TalkScreen(CommandScreen):
     @on(Transcript.SaveWanted)
     def _keep(self, event: Transcript.SaveWanted) -> None:
         """Save an answer, or two together, in a thread: the disk may be slow."""
-        generations, run = [answer.generation for answer in event.answers], Path(self._status.run_dir)
+        generations = [answer.generation for answer in event.answers]
+        place, name = Path(self._status.run_dir) if self._session.near else Path.cwd(), self._status.name
 
         def work() -> None:
             try:
-                said = f"saved {keep(generations, run)}"
+                said = f"saved {keep(generations, place, name)}"
             except UserError as error:
                 said = str(error)
             self.post_message(self.Kept(said))
