@@ -17,6 +17,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from minigpt_core.engine import explain
 from minigpt_core.errors import UserError
 from minigpt_core.frame import Frame
 from minigpt_core.rundir import RunDir
@@ -90,6 +91,8 @@ class LinkServer:
             asyncio.run(self._serve())
         except UserError as error:
             self.problem = str(error)
+        except Exception as error:
+            self.problem = explain(error)
 
     async def _serve(self) -> None:
         from websockets.asyncio.server import unix_serve
@@ -176,14 +179,14 @@ class LinkServer:
         from websockets.asyncio.server import ServerConnection
 
         assert isinstance(connection, ServerConnection)
-        now = time.monotonic()
-        self._next_handshake = max(now, self._next_handshake + HANDSHAKE_SECONDS)
-        await asyncio.sleep(self._next_handshake - now)
         there = connection.transport.get_extra_info("socket")
         if not isinstance(there, socket.socket):
             there = getattr(there, "_sock", there)  # asyncio's wrapper
         if places.peer_uid(there) != os.getuid():
             return connection.respond(HTTPStatus.FORBIDDEN, "this run is another user's\n")
+        now = time.monotonic()
+        self._next_handshake = max(now, self._next_handshake + HANDSHAKE_SECONDS)
+        await asyncio.sleep(self._next_handshake - now)
         if len(self._viewers) >= MAX_VIEWERS:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers\n")
         return None

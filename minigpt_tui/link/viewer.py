@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 STALL_SECONDS = 10.0
 """After which a viewer that takes nothing is dropped."""
-MAX_WAITING = 256
-"""Messages that wait for a viewer; what is more than it can take ends it as well."""
+MAX_WAITING, MAX_WAITING_BYTES = 256, 32 * 2**20
+"""Messages that wait for a viewer, and how long they may be together; what is more than it can take ends it as well."""
 MAX_PROMPTS = 8
 """Answers under way for one viewer."""
 MAX_ROWS = 64
@@ -34,8 +34,8 @@ PIECES_SECONDS = 0.02
 PAST_SECONDS = 0.1
 """Between two looks whether a recorded frame has been read."""
 REQUESTS_A_SECOND = 100.0
-MALFORMED, TOO_SLOW = 1007, 1008
-"""Close codes, RFC 6455, section 7.4.1."""
+MALFORMED = 1007
+"""A close code of RFC 6455, section 7.4.1."""
 
 
 class Viewer:
@@ -66,7 +66,8 @@ class Viewer:
 
     def put(self, key: object, message: bytes) -> None:
         """Have a message sent; one that still waits under the same key is replaced."""
-        if len(self._waiting) >= MAX_WAITING and key not in self._waiting:
+        too_many = len(self._waiting) >= MAX_WAITING and key not in self._waiting
+        if too_many or sum(map(len, self._waiting.values())) > MAX_WAITING_BYTES:
             self._connection.transport.abort()
             return
         self._waiting[key] = message
@@ -176,25 +177,25 @@ class Viewer:
         self._begin(self._pass_on(number, generation))
 
     async def _pass_on(self, number: int, generation: Generation) -> None:
-        """An answer, piece by piece."""
-        count = 0
+        """An answer, piece by piece; a viewer that is slow to take them gets longer pieces, not more of them."""
+        key = "pieces", number
         while True:
-            done = generation.done  # before the last pieces are taken
-            if (pieces := generation.take()) or done:
-                count += 1
-                news = m.Pieces(
-                    number,
-                    pieces,
-                    generation.n_tokens,
-                    generation.stamp,
-                    generation.warnings,
-                    generation.finish_reason if done else None,
-                    generation.error,
-                )
-                self.put(("pieces", number, count), m.encode(news))
-            if done:
-                del self._answers[number]
-                return
+            if key not in self._waiting:
+                done = generation.done  # before the last pieces are taken
+                if (pieces := generation.take()) or done:
+                    news = m.Pieces(
+                        number,
+                        pieces,
+                        generation.n_tokens,
+                        generation.stamp,
+                        generation.warnings,
+                        generation.finish_reason if done else None,
+                        generation.error,
+                    )
+                    self.put(key, m.encode(news))
+                if done:
+                    del self._answers[number]
+                    return
             await asyncio.sleep(PIECES_SECONDS)
 
     # --- the past, for who cannot read the run's directory ---
