@@ -6,6 +6,8 @@ import contextlib
 import threading
 import time
 
+from minigpt_core import kept_metrics
+from minigpt_core.errors import UserError
 from minigpt_core.ladder import Ladder, load_ladder
 from minigpt_core.rundir import RunDir
 from minigpt_core.series import Series
@@ -13,6 +15,8 @@ from minigpt_core.status import Event, MetricsRow
 from minigpt_core.tail import Tail
 
 FOLLOW_SECONDS = 0.25
+MANY_ROWS = 20_000
+"""Read at once, they are kept for the next time."""
 
 
 class RunHistory:
@@ -34,10 +38,13 @@ class RunHistory:
         self._told: set[str | None] = set()
         """Why not all of a log could be read: said once, as one event more."""
         self._generation = 0
+        self._fresh = True
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def refresh(self) -> None:
+        if self._fresh:
+            self._recall()
         rows = self._metrics.read()
         if self._metrics.generation != self._generation:  # a resume cut the file: it is read again from the start
             self._generation = self._metrics.generation
@@ -46,6 +53,8 @@ class RunHistory:
         self.series.extend(rows)
         if rows:
             self.last = rows[-1]
+        if len(rows) >= MANY_ROWS:
+            self._keep()
         self.events += self._events.read()
         if self.ladder is None:
             self.ladder = load_ladder(self._run)
@@ -53,6 +62,19 @@ class RunHistory:
             self._told.add(problem)
             step = self.last.step if self.last is not None else 0
             self.events.append(Event(kind="error", step=step, time=time.time(), message=str(problem)))
+
+    def _recall(self) -> None:
+        """Begin with the rows that somebody read before, if it was a long run even then."""
+        self._fresh = False
+        if (kept := kept_metrics.read(self._run)) is not None:
+            self._metrics.start_at(kept.end, kept.log)
+            self.series.take(kept.table)
+            self.last = kept.last
+
+    def _keep(self) -> None:
+        """Keep all rows for whoever opens the run next."""
+        with contextlib.suppress(UserError, OSError, ValueError):  # not ours to write, or cut meanwhile
+            kept_metrics.keep(self._run, self.series.table(), self._metrics.end)
 
     def follow(self) -> None:
         """Refresh in a thread of its own, a few times a second, until `close`."""

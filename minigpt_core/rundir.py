@@ -61,6 +61,11 @@ class RunDir:
         return self.path / "probe" / "frames.sqlite"
 
     @property
+    def kept_metrics(self) -> Path:
+        """A long run's metrics as numbers, made from its log."""
+        return self.path / "metrics.cache"
+
+    @property
     def ladder(self) -> Path:
         """The n-gram losses of its text."""
         return self.path / "ladder.json"

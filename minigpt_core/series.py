@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import reduce
 from itertools import chain
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,27 @@ METRICS = (*(name for name in MetricsRow.__struct_fields__ if name != "step"), "
 DENSE = tuple(name for name in MetricsRow.__struct_fields__ if name not in ("step", "val_loss"))
 """Those that every row has."""
 DENSE_VALUES = attrgetter(*DENSE)
+
+
+class Table(NamedTuple):
+    """Many rows at once."""
+
+    steps: np.ndarray
+    """(n,) int64, ascending"""
+    values: np.ndarray
+    """(n, len(DENSE)) float64"""
+    val_steps: np.ndarray
+    """(m,) int64, ascending"""
+    val_losses: np.ndarray
+    """(m,) float64"""
+
+    @property
+    def last(self) -> MetricsRow:
+        """The newest of them; there must be one."""
+        step, values = int(self.steps[-1]), dict(zip(DENSE, self.values[-1].tolist(), strict=True))
+        measured = len(self.val_steps) > 0 and self.val_steps[-1] == step
+        val_loss = float(self.val_losses[-1]) if measured else None
+        return MetricsRow(**values | {"step": step, "tokens": int(values["tokens"]), "val_loss": val_loss})
 
 
 class Pyramid:
@@ -301,24 +323,40 @@ class Series:
             return
         with self._lock:
             flat = chain.from_iterable(map(DENSE_VALUES, rows))
-            table = np.fromiter(flat, np.float64, len(rows) * len(DENSE)).reshape(len(rows), -1)  # (n, metrics)
+            values = np.fromiter(flat, np.float64, len(rows) * len(DENSE)).reshape(len(rows), -1)  # (n, metrics)
             steps = np.array([row.step for row in rows])
             kept = steps >= np.maximum.accumulate(np.maximum(steps, self._last_step))
-            steps, table = steps[kept], table[kept]
-            for name, values in zip(DENSE, table.T, strict=True):
-                self._pyramids[name].extend(steps, values)
             measured = [i for i, row in enumerate(rows) if row.val_loss is not None and kept[i]]
-            if measured:
-                at, losses = np.array([(rows[i].step, rows[i].val_loss) for i in measured]).T
-                self._pyramids["val_loss"].extend(at.astype(np.int64), losses)
-            losses = table[:, DENSE.index("train_loss")]
-            finite = np.isfinite(losses)
-            if self._smoother.value is None:
-                averages = self._smoother.take(losses[finite])
-            else:
-                averages = np.array([self._smoother.after(loss) for loss in losses[finite].tolist()])
-            self._pyramids["smoothed"].extend(steps[finite], averages)
-            self._last_step = max(self._last_step, int(steps[-1])) if len(steps) else self._last_step
+            losses = np.array([rows[i].val_loss for i in measured], np.float64)
+            self._take(Table(steps[kept], values[kept], steps[measured], losses))
+
+    def take(self, table: Table) -> None:
+        """Add rows that come after all there are."""
+        with self._lock:
+            self._take(table)
+
+    def table(self) -> Table:
+        """All rows so far."""
+        with self._lock:
+            steps = self._pyramids[DENSE[0]].points[0].copy()
+            values = np.column_stack([self._pyramids[name].points[1] for name in DENSE])  # (n, metrics)
+            val_steps, val_losses = self._pyramids["val_loss"].points
+            return Table(steps, values, val_steps.copy(), val_losses.copy())
+
+    def _take(self, table: Table) -> None:
+        if not len(table.steps):
+            return
+        for name, values in zip(DENSE, table.values.T, strict=True):
+            self._pyramids[name].extend(table.steps, values)
+        self._pyramids["val_loss"].extend(table.val_steps, table.val_losses)
+        losses = table.values[:, DENSE.index("train_loss")]
+        finite = np.isfinite(losses)
+        if self._smoother.value is None:
+            averages = self._smoother.take(losses[finite])
+        else:
+            averages = np.array([self._smoother.after(loss) for loss in losses[finite].tolist()])
+        self._pyramids["smoothed"].extend(table.steps[finite], averages)
+        self._last_step = int(table.steps[-1])
 
     def last(self, metric: str) -> float | None:
         """The newest value of a metric; None while it has none."""

@@ -66,8 +66,18 @@ class Tail(Generic[T]):
         self._file: BinaryIO | None = None
         self._offset = 0
         """End of the last complete line."""
+        self._known: tuple[int, os.stat_result] | None = None
         self._endless = False
         """Within a line that is too long."""
+
+    @property
+    def end(self) -> int:
+        """Up to where it was read: the end of a line."""
+        return self._offset
+
+    def start_at(self, end: int, file: os.stat_result) -> None:
+        """Before the first read: pass over the lines before `end`, which are known, if the log is still this file."""
+        self._known = end, file
 
     def read(self) -> list[T]:
         """The rows completed since the last call; none while the file does not exist."""
@@ -133,6 +143,13 @@ class Tail(Generic[T]):
         if self._offset:
             self.generation += 1
         self._offset = self.skipped = 0
+        if self._known is not None:
+            end, file = self._known
+            self._known = None
+            if os.path.samestat(file, os.fstat(self._file.fileno())) and end <= now.st_size:
+                self._offset = end
+            else:
+                self.generation += 1
         self._endless, self.problem = False, None
 
 
