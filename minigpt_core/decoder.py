@@ -36,8 +36,8 @@ class Decoder:
         self.mix = model.mix.forward if isinstance(model.mix, TokenMix) else None
         places = model.position_embedding
         self.positions = places.weight if isinstance(places, nn.Embedding) else None  # (seq_len, C)
-        weights, vectors = self.embedding, cache.batch_size == 1
-        vectors = vectors and weights.dtype == torch.float32 and weights.device.type == "cpu"
+        weight = self.embedding
+        vectors = cache.batch_size == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32
         layer = partial(vector_layer.VectorLayer, config=model.config) if vectors else DecoderLayer
         self.layers: list[Layer] = [layer(*pair) for pair in zip(model.layers, cache.layers, strict=True)]
         self.final_norm = norm(model.final_norm)

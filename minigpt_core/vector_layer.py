@@ -1,7 +1,7 @@
 """A block for one position of one text on a CPU, in NumPy: every product is one of a matrix with a vector.
 
 At this size a token's time is that of reading the weights and of calling a few dozen small operations. NumPy's library
-reads a matrix through 1.5 to 2 times as fast as torch's for a single row, and its operations cost about half.
+reads a matrix through 1.5 to 2 times as fast as torch's for a single row.
 """
 
 from __future__ import annotations
