@@ -66,8 +66,10 @@ class MiniGPTApp(TerminalApp):
         self.push_screen(self.main)
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key):
+        if isinstance(event, events.Key) and not event.is_forwarded:
             self.main.key_hints.greeted()
+            if self.screen is self.main and self.main.opens(event.key):
+                return
         await super().on_event(event)
 
     def handlers(self) -> dict[signal.Signals, Callable[[], None]]:

@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from minigpt_core.config import SampleConfig
 from minigpt_core.errors import UsageError
@@ -156,6 +157,25 @@ async def test_keys_that_follow_i_at_once_are_text(size: tuple[int, int]) -> Non
         assert session.commands == []
         assert [g.prompt for g in session.generations] == ["q s"]
         assert app.main.prompt.display
+
+
+async def test_keys_that_follow_i_are_text_in_order_however_slow_the_pane_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ScriptedSession()
+    app = app_of(session)
+
+    async def dawdle(pane: Widget, event: events.Key) -> None:
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(type(app.main.chart), "_on_key", dawdle, raising=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key in ("i", "E", "a"):
+            app.post_message(events.Key(key, key))
+        while app.focused is not app.main.prompt:
+            await asyncio.sleep(0.005)
+        for key in ("r", "l", "y"):
+            app.post_message(events.Key(key, key))
+        await pilot.pause(0.4)
+        assert app.main.prompt.text == "Early"
 
 
 async def test_a_prompt_before_the_weights_is_shown_as_queued() -> None:

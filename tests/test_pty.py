@@ -101,7 +101,8 @@ def assert_intact(terminal):
 def said(terminal):
     """What the shell shows after the app has left the alternate screen."""
     after = terminal.bytes.rpartition(b"\x1b[?1049l")[2].decode()
-    return re.sub(r"\x1b\[[?\d;]*[a-z]", "", after).replace("\r\n", "\n").strip()
+    unseen = r"\x1b\[[?\d;]*[a-z]|\x07"  # a bell may ring on either side of the switch
+    return re.sub(unseen, "", after).replace("\r\n", "\n").strip()
 
 
 def resume_command(terminal):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from textual import on
-from textual.events import Key
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from minigpt_core.config import SampleConfig
@@ -24,8 +25,8 @@ SOMEBODY = "YOU"
 SHOWN_NAMES = 60
 ENDLESS = 1 << 20
 """Characters of a conversation where it is not known how many the context holds."""
-OPENS = {"talk.prompt": "prompt", "talk.command": "slash", "run.note": "note"}
-"""Bindings that lead into the prompt, and their actions."""
+OPENS = ("talk.prompt", "talk.command", "run.note")
+"""Bindings that lead into the prompt."""
 
 
 class Chat:
@@ -46,6 +47,12 @@ class Chat:
 
 class CommandScreen(Screen[None]):
     """Owns the prompt and the settings of the next answers. Answers are the business of a subclass."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("i", "prompt", "write a prompt", id="talk.prompt"),
+        Binding("slash", "slash", "write a command", id="talk.command"),
+        Binding("m", "note", "note, for the log and the chart", id="run.note"),
+    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -95,15 +102,17 @@ class CommandScreen(Screen[None]):
 
     # --- getting there ---
 
-    def on_key(self, event: Key) -> None:
-        """Keys in one burst with the one that leads here (a slow link) were on their way to the old pane: text."""
-        if self.focused is self.prompt:
-            if not any(event is key for key in self.prompt.received):
-                event.stop()
-                self.prompt.post_message(Key(event.key, event.character))
-        elif (active := self.active_bindings.get(event.key)) and active.binding.id in OPENS:
-            event.stop()
-            getattr(self, f"action_{OPENS[active.binding.id]}")()
+    def opens(self, key: str) -> bool:
+        """Whether a key leads into the prompt, which has the focus now.
+
+        The app asks before it looks where the key goes: keys in one burst with it (a fast typist, a slow link) would
+        otherwise be on their way to the old pane.
+        """
+        active = None if self.focused is self.prompt else self.active_bindings.get(key)
+        if active is None or active.binding.id not in OPENS:
+            return False
+        getattr(self, f"action_{active.binding.action}")()
+        return True
 
     def action_prompt(self) -> None:
         if not self.prompt.display:

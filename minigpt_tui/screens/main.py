@@ -74,8 +74,6 @@ class MainScreen(SteerScreen):
         Binding("t", "travel", "look back in time, and live again", id="run.travel"),
         Binding("g", "gallery", "gallery of all heads", id="run.gallery"),
         Binding("b", "runs", "other runs: overlay, compare", id="run.browse"),
-        Binding("i", "prompt", "write a prompt", id="talk.prompt"),
-        Binding("slash", "slash", "write a command", id="talk.command"),
         Binding("r", "again(True)", "ask again, same seed", id="talk.again"),
         Binding("R", "again(False)", "ask again, new seed", id="talk.new-seed"),
         Binding("c", "copy", "copy the answer", id="talk.copy"),

@@ -35,7 +35,6 @@ class SteerScreen(TravelScreen):
         Binding("E", "evaluate(2.0)", "evaluate half as often", id="run.evaluate-less"),
         Binding("w", "write(0.5)", "write by itself twice as often", id="run.write-more"),
         Binding("W", "write(2.0)", "write by itself half as often", id="run.write-less"),
-        Binding("m", "note", "note, for the log and the chart", id="run.note"),
     ]
 
     def _steer(self, command: Command) -> None:

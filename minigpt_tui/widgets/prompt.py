@@ -5,7 +5,6 @@ Its title is the settings of the next answers: ctrl+t, or a click on it, lets th
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -27,8 +26,6 @@ from minigpt_tui.widgets.lines import cut
 from minigpt_tui.widgets.settings_editor import SEPARATOR, SettingsEditor, summary
 
 PLACEHOLDER = "type a prompt, Enter sends; /help for settings"
-MAX_BURST = 256
-"""Keys that may be on their way through the prompt and the screen at once."""
 CLOSE_SECONDS = 0.5
 """How long leaving waits for a slow disk to take the last prompts."""
 FRAME = 6
@@ -108,8 +105,6 @@ class Prompt(TextArea):
         self._fields: list[tuple[int, int, int | None]] = []
         """Where each setting stands in the title: its first cell, the cell after it, its number."""
         self.cursor_blink = False  # every blink is a repaint
-        self.received: deque[events.Key] = deque(maxlen=MAX_BURST)
-        """The newest keys that came here, so that the screen, which gets them next, can tell strays."""
 
     def on_mount(self) -> None:
         self.prompts.start()
@@ -225,7 +220,6 @@ class Prompt(TextArea):
     # --- keys ---
 
     async def _on_key(self, event: events.Key) -> None:
-        self.received.append(event)
         if self._begins_editing(event) or self._edited(event) or self._takes(event.key):
             event.stop()
             event.prevent_default()
