@@ -218,7 +218,7 @@ class SampleConfig(Settings, frozen=True):
     """Texts that end an answer; they are not part of it."""
     seed: Seed | None = None
     """None draws a fresh seed, which the answer's stamp names."""
-    num_samples: PositiveInt = 1
+    num_samples: Annotated[int, Meta(ge=1, le=65_536)] = 1
     temperatures: tuple[NonNegativeFloat, ...] = ()
     """One sample for each, of the same weights and the same random numbers; `temperature` and `num_samples` then
     say nothing."""

@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from minigpt_core.ranks import launched
 from minigpt_core.status import Save
 from minigpt_tui.base import Look, TerminalApp
 from minigpt_tui.keymap import bindings_of, keys_of, label
@@ -111,6 +112,9 @@ class MiniGPTApp(TerminalApp):
                 return
             if status.phase == "starting":
                 self.main.say("not yet: the run has to begin first")
+                return
+            if launched() is not None:
+                self.main.say("torchrun started this run and would end with it: leave its terminal open (tmux, screen)")
                 return
             self.detaching = True
         self.leave()

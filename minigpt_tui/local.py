@@ -164,12 +164,18 @@ class LocalSession(Past):
 
     def _keep(self, generation: Generation) -> None:
         """Write an answer to the run's events; a run that cannot be written loses nothing but these lines."""
-        if generation.stamp is None:  # it ended before it had weights
-            return
+        if generation.stamp is not None:  # else it ended before it had weights
+            self._tell(sample_event(generation, generation.stamp))
+
+    def warn(self, message: str) -> None:
+        """Have the run's log say what is wrong around it."""
+        self._tell(Event(kind="warning", step=self.status().step, time=time.time(), message=message))
+
+    def _tell(self, event: Event) -> None:
         with contextlib.suppress(UserError):
             if self._log is None:
                 self._log = RunLog(self.run)
-            self._log.event(sample_event(generation, generation.stamp))
+            self._log.event(event)
 
 
 def sample_event(generation: Generation, stamp: Stamp) -> Event:

@@ -159,6 +159,19 @@ async def test_keys_that_follow_i_at_once_are_text(size: tuple[int, int]) -> Non
         assert app.main.prompt.display
 
 
+async def test_what_torchrun_started_is_not_left_to_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    session = ScriptedSession()
+    app = app_of(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("d")
+        await pilot.pause()
+        assert "torchrun started this run" in rows(app)[0]
+        assert not app.detaching
+        assert not session.closed
+
+
 async def test_keys_that_follow_i_are_text_in_order_however_slow_the_pane_is(monkeypatch: pytest.MonkeyPatch) -> None:
     session = ScriptedSession()
     app = app_of(session)

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,6 +19,8 @@ from minigpt_tui import write
 from minigpt_tui.link import messages as m
 from minigpt_tui.link import places, reach
 from minigpt_tui.link.remote import AttachedSession, ForwardedSession
+from minigpt_tui.link.server import LinkServer
+from minigpt_tui.local import LocalSession
 from tests.links import plan, served, socket_of, until
 
 KINDS = ("attached", "forwarded")
@@ -230,6 +234,63 @@ def test_what_a_dead_process_left_is_recognised(tmp_path, text_file, monkeypatch
     until(lambda: there.problem == "nobody trains this run now")
     there.close()
     assert there.join(5)
+
+
+def test_a_folder_too_deep_for_a_socket_is_passed_over(tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr("tempfile.gettempdir", lambda: short)
+        assert places.make_folder().parent == Path(short)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(deep))
+    with pytest.raises(UserError, match="is too long for a socket"):
+        places.make_folder()
+
+
+def test_a_socket_that_another_process_has_put_there_meanwhile_is_left(tmp_path, text_file, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    the_plan = plan(text_file, tmp_path)
+    listening, path = places.listen(the_plan.run)
+    own = path.stat().st_ino
+    successor, _ = places.listen(the_plan.run)
+    places.forget(path, own)
+    assert path.exists()
+    assert path.with_suffix(".json").exists()
+    places.forget(path, path.stat().st_ino)
+    assert not path.exists()
+    assert not path.with_suffix(".json").exists()
+    listening.close()
+    successor.close()
+
+
+def test_a_run_whose_holder_cannot_be_read_keeps_its_socket(tmp_path, text_file, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    the_plan = plan(text_file, tmp_path)
+    listening, path = places.listen(the_plan.run)
+    the_plan.announce(str(path))
+    the_plan.run.control.write_bytes(b"{")
+    assert list(places.live()) == []
+    assert path.exists()
+    there = AttachedSession(the_plan.run)
+    there.connect()
+    until(lambda: "does not say who trains this run" in (there.problem or ""))
+    the_plan.announce("")
+    until(lambda: "cannot be attached to yet" in (there.problem or ""))
+    there.close()
+    assert there.join(5)
+    listening.close()
+
+
+def test_why_nobody_can_attach_is_in_the_log(tmp_path, text_file, monkeypatch):
+    monkeypatch.setattr(places, "folders", lambda: [Path("/proc/minigpt-tui")])
+    the_plan = plan(text_file, tmp_path)
+    session = LocalSession.training(the_plan, watched=False)
+    with LinkServer(session, the_plan.announce):
+        session.start()
+        until(lambda: any("nobody can attach: cannot make '/proc/" in event.message for event in session.events()))
+        session.close()
+        assert session.join(30)
 
 
 def test_a_long_name_still_fits_a_sockets_path(tmp_path, text_file, monkeypatch):

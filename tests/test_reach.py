@@ -8,12 +8,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import unix_serve
 
-from minigpt_core.errors import UserError
+from minigpt_core.errors import UsageError, UserError
 from minigpt_core.lock import RunLock
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import Pause, Reading, Status, Stop
 from minigpt_tui.link import messages as m
-from minigpt_tui.link import reach
+from minigpt_tui.link import places, reach
 
 
 def say(connection, phase):
@@ -98,3 +98,20 @@ def test_a_run_that_ends_instead_of_pausing_has_not_obeyed(tmp_path):
 
     with trained(tmp_path, trainer) as (run, _), pytest.raises(UserError, match="has ended before it obeyed"):
         reach.tell(run, Pause(), paused)
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with contextlib.ExitStack() as held:
+        for parent in ("one", "two"):
+            run = RunDir(tmp_path / parent / "same")
+            run.path.mkdir(parents=True)
+            (run.path / "config.json").write_text("{}")
+            lock = RunLock(run)
+            held.callback(lock.release)
+            listening, path = places.listen(run)
+            held.callback(listening.close)
+            lock.announce(str(path))
+        with pytest.raises(UsageError, match=r"2 runs of this name are training.*one/same.*two/same"):
+            reach.find_live("same", tmp_path / "runs")
+        assert reach.find_live(str(tmp_path / "two" / "same"), tmp_path / "runs").path.parent.name == "two"

@@ -36,7 +36,7 @@ class Link:
     """Says what it is given and passes on what it hears; nobody who uses it ever waits.
 
     Args:
-        find: where the socket is at this moment; None while nobody trains the run.
+        find: where the socket is at this moment, or why there is none, in a line.
         hear: told of every reply, from the link's thread.
         opened: told of every new connection, from the link's thread, after its welcome was heard.
         lost: told of the end of each of those, from the link's thread, and whether the trainer refused it.
@@ -47,7 +47,7 @@ class Link:
 
     def __init__(
         self,
-        find: Callable[[], Path | None],
+        find: Callable[[], Path | str],
         hear: Callable[[m.Reply], None],
         opened: Callable[[], None],
         lost: Callable[[bool], None],
@@ -111,8 +111,8 @@ class Link:
         from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
         path = self._find()
-        if path is None:
-            return End("nobody trains this run now")
+        if isinstance(path, str):
+            return End(path)
         try:
             if path.stat().st_uid != os.getuid():
                 return End(f"{str(path)!r} is another user's")

@@ -69,8 +69,8 @@ class Live:
 
     # --- what a subclass does ---
 
-    def _find(self) -> Path | None:
-        """Where the socket is now; from the link's thread."""
+    def _find(self) -> Path | str:
+        """Where the socket is now, or why there is none, in a line; from the link's thread."""
         raise NotImplementedError
 
     # --- for screens ---

@@ -22,12 +22,13 @@ import msgspec
 
 from minigpt_core.atomic import write_atomic
 from minigpt_core.errors import UserError
-from minigpt_core.lock import Holder, holder
+from minigpt_core.lock import Holder, holder, is_locked
 from minigpt_core.rundir import RunDir
 
 FOLDER = "minigpt-tui"
 MAX_PATH = 103
 """Bytes of a socket's path: the least that a system allows (macOS, with its closing zero)."""
+SHORTEST_NAME = len("/-12345678.sock")
 LOCAL_PEERCRED = 0x001
 """macOS and the BSDs: of `getsockopt` at level 0, fills a `struct xucred`."""
 
@@ -58,7 +59,9 @@ def make_folder() -> Path:
         except OSError as error:
             problem = f"cannot make {str(folder)!r}: {error.strerror or error}"
             continue
-        if not (problem := _not_ours(folder)):
+        if len(os.fsencode(folder)) > MAX_PATH - SHORTEST_NAME:
+            problem = f"the path {str(folder)!r} is too long for a socket"
+        elif not (problem := _not_ours(folder)):
             return folder
     raise UserError(problem)
 
@@ -102,9 +105,11 @@ def listen(run: RunDir) -> tuple[socket.socket, Path]:
     return listening, path
 
 
-def forget(path: Path) -> None:
-    """Remove a socket and the file beside it."""
+def forget(path: Path, own: int | None = None) -> None:
+    """Remove a socket and the file beside it; with an inode number, only if that is the socket's, and nobody else's."""
     with contextlib.suppress(OSError):
+        if own is not None and path.stat().st_ino != own:
+            return
         path.unlink(missing_ok=True)
         path.with_suffix(".json").unlink(missing_ok=True)
 
@@ -119,9 +124,9 @@ def live() -> Iterator[tuple[RunDir, Holder]]:
                 run = RunDir(Path(msgspec.json.decode(note.read_bytes(), type=Named).run))
             except (OSError, msgspec.DecodeError):
                 continue
-            if (held := holder(run)) is None:
+            if not is_locked(run):
                 forget(note.with_suffix(".sock"))
-            elif held.socket == str(note.with_suffix(".sock")):
+            elif (held := holder(run)) is not None and held.socket == str(note.with_suffix(".sock")):
                 yield run, held
 
 

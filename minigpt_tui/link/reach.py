@@ -43,7 +43,10 @@ def find_live(ref: str | None, parent: Path) -> RunDir:
         run = find_run(ref, parent)
     except UsageError:
         by_name = [path for path in elsewhere if path.name == ref]
-        if len(by_name) != 1:
+        if len(by_name) > 1:
+            paths = ", ".join(shlex.quote(str(path)) for path in sorted(by_name))
+            raise UsageError(f"{len(by_name)} runs of this name are training; name one by its path: {paths}") from None
+        if not by_name:
             raise
         return RunDir(by_name[0])
     if (held := holder(run)) is None:

@@ -14,7 +14,7 @@ import numpy as np
 from minigpt_core.frame import Frame, HeadHistory, RecordedSample
 from minigpt_core.ladder import Ladder
 from minigpt_core.library import Library
-from minigpt_core.lock import holder
+from minigpt_core.lock import holder, is_locked
 from minigpt_core.rundir import RunDir
 from minigpt_core.series import BETA
 from minigpt_core.status import Envelope, Event, Status
@@ -33,9 +33,15 @@ class AttachedSession(Live, Past):
         Past.__init__(self, run)
         Live.__init__(self)
 
-    def _find(self) -> Path | None:
+    def _find(self) -> Path | str:
+        if not is_locked(self.run):
+            return "nobody trains this run now"
         held = holder(self.run)
-        return Path(held.socket) if held is not None and held.here and held.socket else None
+        if held is None:
+            return f"{str(self.run.control)!r} does not say who trains this run"
+        if not held.here:
+            return f"it trains on {held.host!r} now"
+        return Path(held.socket) if held.socket else f"process {held.pid} has it, and cannot be attached to yet"
 
     def listen(self) -> None:
         """Connect, and leave the past alone."""
@@ -96,7 +102,7 @@ class ForwardedSession(Live):
         self._past_frame: Frame | None = None
         self._past_sample: RecordedSample | None = None
 
-    def _find(self) -> Path | None:
+    def _find(self) -> Path | str:
         return self._path
 
     def connect(self) -> None:

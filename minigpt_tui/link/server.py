@@ -42,16 +42,14 @@ WRITE_LIMIT = 2**16
 class LinkServer:
     """Serves a session's run as long as its block lasts. What goes wrong with it costs the viewers, never the run.
 
+    Where nobody can attach, the run's log says why.
+
     Args:
         announce: is told the path of the socket, each time there is a new one.
-
-    Attributes:
-        problem: why nobody can attach, in a line; empty if they can.
     """
 
     def __init__(self, session: LocalSession, announce: Callable[[str], None]) -> None:
         self._session, self._announce = session, announce
-        self.problem = ""
         self._viewers: set[Viewer] = set()
         self._news = b""
         self._frame: Frame | None = None
@@ -90,9 +88,9 @@ class LinkServer:
         try:
             asyncio.run(self._serve())
         except UserError as error:
-            self.problem = str(error)
+            self._session.warn(f"nobody can attach: {error}")
         except Exception as error:
-            self.problem = explain(error)
+            self._session.warn(f"nobody can attach: {explain(error)}")
 
     async def _serve(self) -> None:
         from websockets.asyncio.server import unix_serve
@@ -100,6 +98,7 @@ class LinkServer:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         while not self._over():  # again, where somebody removed the socket
             listening, path = places.listen(self.run)
+            own = path.stat().st_ino
             try:
                 async with unix_serve(
                     self._view,
@@ -116,8 +115,8 @@ class LinkServer:
                     self._announce(str(path))
                     await self._tell(path)
             finally:
-                listening.close()
-                places.forget(path)
+                places.forget(path, own)
+                listening.close()  # only now may its number be given to another
 
     async def _tell(self, path: Path) -> None:
         """Tell the viewers what is new, until the run has ended or the socket is gone."""
