@@ -27,12 +27,13 @@ def lively(config: ModelConfig) -> GPT:
     return model
 
 
-@pytest.mark.parametrize("n_texts", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["in NumPy", "in torch"])
+@pytest.mark.parametrize("n_texts", [1, 3, 7])
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("change", [{}, *VARIANTS.values()], ids=["as it is", *VARIANTS])
-def test_a_text_read_token_by_token_has_the_logits_of_the_text_read_at_once(preset, change, n_texts):
+def test_a_text_read_token_by_token_has_the_logits_of_the_text_read_at_once(preset, change, n_texts, dtype):
     config = ModelConfig(**PRESETS[preset] | SMALL | change)
-    model = lively(config)
+    model = lively(config).to(dtype)
     texts = torch.randint(config.vocab_size, (n_texts, config.seq_len))  # (B, T)
     expected = model(texts)  # (B, T, V)
     cache = model.new_cache(n_texts)

@@ -28,7 +28,7 @@ from minigpt_tui.link.remote import AttachedSession
 from tests.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "minigpt_tui"]
-ROUNDS, SECONDS = 5, 12.0
+ROUNDS, SECONDS = 14, 8.0
 PROMPTS, ATTACHES = 40, 10
 ROWS, EVERY = 100_000, 10
 HANDSHAKE = (
@@ -102,25 +102,40 @@ def prompt(run: RunDir, ended: threading.Event) -> int:
     return asked
 
 
+@contextlib.contextmanager
+def three_viewers(run: RunDir, counts: list[int]) -> Iterator[None]:
+    """One that takes nothing, one that sends rubbish, one that prompts; adds what each has done to its count."""
+    ended = threading.Event()
+
+    def work(i: int, act: Callable[[RunDir, threading.Event], int]) -> None:
+        counts[i] += act(run, ended)
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate((stall, send_rubbish, prompt))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
 def cost(folder: Path) -> dict[str, object]:
+    def alone() -> float:
+        return rate(session, SECONDS)
+
+    def watched() -> float:
+        with three_viewers(run, counts):
+            return rate(session, SECONDS)
+
     with training(folder) as run:
         session = attached(run)  # to read the rate; in both halves of a round
         ratios, counts = [], [0, 0, 0]
-        for _ in range(ROUNDS):
-            alone = rate(session, SECONDS)
-            ended, done = threading.Event(), [0, 0, 0]
-
-            def work(i: int, act: Callable[[RunDir, threading.Event], int]) -> None:
-                done[i] = act(run, ended)  # noqa: B023 - joined below
-
-            threads = [threading.Thread(target=work, args=item) for item in enumerate((stall, send_rubbish, prompt))]
-            for thread in threads:
-                thread.start()
-            ratios.append(rate(session, SECONDS) / alone)
-            ended.set()
-            for thread in threads:
-                thread.join()
-            counts = [a + b for a, b in zip(counts, done, strict=True)]
+        for number in range(ROUNDS):
+            halves = (alone, watched) if number % 2 else (watched, alone)  # a machine grows slower and faster by itself
+            rates = {half: half() for half in halves}
+            ratios.append(rates[watched] / rates[alone])
         session.close()
     return {"ratios": ratios, "median": statistics.median(ratios), "malformed": counts[1], "prompts": counts[2]}
 
