@@ -40,7 +40,6 @@ from minigpt_core.status import (
 )
 from minigpt_core.tail import read_events, read_metrics, standing
 from minigpt_core.tokenizer import Tokenizer
-from minigpt_core.torch_import import import_torch
 
 if TYPE_CHECKING:
     from minigpt_core.model import GPT
@@ -153,7 +152,6 @@ class Engine:
         if self._watched:
             give_way()
         try:
-            import_torch()
             trainer = self._trainer = self.plan.build(self._boundary)
             self._ready.set()
             self._watch(trainer)
