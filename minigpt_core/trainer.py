@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from minigpt_core import checkpoint, recording
-from minigpt_core.best import overfits
+from minigpt_core.best import overfits, verdict
 from minigpt_core.config import TrainConfig
 from minigpt_core.data import split_text
 from minigpt_core.devices import Devices, RandomState, WeightGate, decide, enter_thread, survey
@@ -268,7 +268,7 @@ class Trainer:
         elif overfits(state, loss, self.config.patience, self.eval_every) and not self.finished:
             state.total_steps = state.step
             self._record_length()
-            self.event("info", f"stopped: validation is above its best of step {state.best_step:,} since: overfitting")
+            self.event("info", verdict(state, self.model.config.dropout))
         return loss
 
     def _restore_best(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minigpt_core import CharTokenizer, ModelConfig, TrainConfig, Trainer, checkpoint
-from minigpt_core.best import overfits
+from minigpt_core.best import overfits, verdict
 from minigpt_core.errors import TrainingError, UserError
 from minigpt_core.model import GPT
 from minigpt_core.optim import Muon, learning_rate, orthogonal
@@ -278,6 +278,12 @@ def test_overfitting_ends_the_run_and_the_best_weights_come_back(text):
     assert rows[-1].val_loss > state.best_val_loss * 1.02
     assert trainer.evaluate() == state.best_val_loss == state.final_val_loss
     assert all(torch.equal(tensor, kept[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_who_overfits_without_dropout_is_told_of_it():
+    state = TrainState(step=1500, best_step=1400)
+    assert verdict(state, 0.0).endswith("step 1,400 since: overfitting; a new run with --dropout 0.1 may get further")
+    assert verdict(state, 0.2).endswith("overfitting")
 
 
 def test_a_plateau_is_not_overfitting_and_no_patience_never_ends_a_run():
