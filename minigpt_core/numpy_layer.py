@@ -116,26 +116,21 @@ def numbers(parameter: Tensor | None) -> np.ndarray | None:
 
 def product(layer: nn.Linear, B: int) -> Callable[[Rows], Rows]:
     """(B, in) -> (B, out), by the way that is fastest for so many rows."""
-    weight, bias = layer.weight.detach().numpy(), numbers(layer.bias)  # (out, in), (out,)
-    columns = np.ascontiguousarray(weight.T)  # (in, out)
-    # Weights that do not fit the cache come twice as fast in long rows: the longer side lies last.
-    longest = columns.T if len(weight) > weight.shape[1] else weight  # (out, in)
+    matrix, bias = layer.weight.detach().numpy(), numbers(layer.bias)  # (out, in), (out,)
+    if B > FEW or len(matrix) > matrix.shape[1]:
+        # Lying as (in, out). For a vector, weights that do not fit the cache come twice as fast in long rows.
+        matrix = np.ascontiguousarray(matrix.T).T  # (out, in)
 
-    def one(x: Rows) -> Rows:
-        y = longest.dot(x[0])  # (out,)
-        if bias is not None:
-            y += bias
-        return y[None]
-
-    def few(x: Rows) -> Rows:
-        y = (longest @ x[:, :, None])[:, :, 0]  # (out, in) x (B, in, 1) -> (B, out)
+    def multiplied(x: Rows) -> Rows:
+        if B == 1:
+            y = matrix.dot(x[0])[None]  # (1, out)
+        elif B <= FEW:
+            y = (matrix @ x[:, :, None])[:, :, 0]  # (out, in) x (B, in, 1) -> (B, out)
+        else:
+            y = x @ matrix.T  # (B, in) x (in, out) -> (B, out)
         return y if bias is None else np.add(y, bias, y)
 
-    def many(x: Rows) -> Rows:
-        y = x @ columns  # (B, in) x (in, out) -> (B, out)
-        return y if bias is None else np.add(y, bias, y)
-
-    return one if B == 1 else few if B <= FEW else many
+    return multiplied
 
 
 def head(layer: nn.Linear, B: int) -> Callable[[Tensor], Tensor]:

@@ -163,7 +163,7 @@ class LocalSession(Past):
         return trained and all(thread.join(left()) for thread in (self._sampler, self._prober)) and self.gone(left())
 
     def _keep(self, generation: Generation) -> None:
-        """Write an answer to the run's events; a run that cannot be written loses nothing but these lines."""
+        """Write an answer to the run's events."""
         if generation.stamp is not None:  # else it ended before it had weights
             self._tell(sample_event(generation, generation.stamp))
 
@@ -172,6 +172,7 @@ class LocalSession(Past):
         self._tell(Event(kind="warning", step=self.status().step, time=time.time(), message=message))
 
     def _tell(self, event: Event) -> None:
+        """Add to the run's events; a run that cannot be written loses nothing but these lines."""
         with contextlib.suppress(UserError):
             if self._log is None:
                 self._log = RunLog(self.run)

@@ -80,7 +80,7 @@ def socket_path(run: RunDir, folder: Path) -> Path:
     """A short name with the run's own in it where there is room, the same for every process that trains it."""
     where = os.fsencode(run.path.resolve())
     digest = hashlib.sha256(where).hexdigest()[:8]
-    room = MAX_PATH - len(os.fsencode(folder)) - len(f"/-{digest}.sock")
+    room = MAX_PATH - len(os.fsencode(folder)) - SHORTEST_NAME
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.name)[: max(0, min(room, 40))]
     return folder / f"{name}-{digest}.sock"
 
