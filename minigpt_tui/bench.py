@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,9 @@ def run(section: str | None, *, as_json: bool, quick: bool, data: str | None, **
     if as_json and section is None:
         raise UsageError(f"--json prints one object: name a section ({', '.join(bench.SECTIONS)})")
     bench.check(sections)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))  # what was started ends with us
     began = time.monotonic()
 
     def say(line: str) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from minigpt_core import bench
@@ -146,6 +150,21 @@ def test_an_unknown_section_is_one_line() -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["terminated", "hung up"])
+def test_a_benchmark_that_a_signal_ends_ends_what_it_had_started(number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "minigpt_tui", "bench", "ui-tax", "--quick"]
+    bench_itself = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (started := psutil.Process(bench_itself.pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    bench_itself.send_signal(number)
+    assert bench_itself.communicate(timeout=30)[1].count(b"Traceback") == 0
+    assert bench_itself.returncode == 128 + number
+    assert not psutil.wait_procs(started, timeout=10)[1]
+    assert list(tmp_path.glob("minigpt-tui-bench-*")) == []
 
 
 def test_a_row_of_a_long_run_covers_several_steps_and_all_of_them_count(tmp_path: Path) -> None:
