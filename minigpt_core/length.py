@@ -8,6 +8,8 @@ from minigpt_core.train_state import TrainState
 
 WARM_STEPS, MEASURED_STEPS = 10, 50
 """`--minutes` lets the first steps pass, watches the pace up to the second, then fixes how many steps there will be."""
+MEASURED_SHARE = 0.2
+"""Of the minutes, after which that is decided with fewer steps: those of a large model may take many seconds each."""
 
 
 def planned_steps(config: TrainConfig, batches: Batches) -> int | None:
@@ -19,15 +21,16 @@ def planned_steps(config: TrainConfig, batches: Batches) -> int | None:
 
 def watch_the_clock(state: TrainState, minutes: float | None) -> bool:
     """`--minutes`: from the pace so far, decide once how many steps there will be; whether that was now."""
-    made = state.step - state.clock_step
     if state.total_steps is not None or not minutes:
         return False
+    made, spent = state.step - state.clock_step, state.elapsed - state.clock_elapsed
     if made == WARM_STEPS:
         state.clock_warm = state.elapsed
-    if made != MEASURED_STEPS:
+    if made < MEASURED_STEPS and spent < MEASURED_SHARE * minutes * 60:
         return False
-    per_step = (state.elapsed - state.clock_warm) / (MEASURED_STEPS - WARM_STEPS)
-    left = minutes * 60 - (state.elapsed - state.clock_elapsed)
+    warm, since = (WARM_STEPS, state.clock_warm) if made > WARM_STEPS else (0, state.clock_elapsed)
+    per_step = (state.elapsed - since) / (made - warm)
+    left = minutes * 60 - spent
     state.total_steps = state.step + max(0, round(left / per_step))
     return True
 
