@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -30,6 +29,7 @@ from minigpt_core.errors import UsageError, UserError
 from minigpt_core.rundir import RunDir
 from minigpt_core.status import MetricsRow
 from minigpt_core.summary import parameters
+from tests.links import until
 
 TINY = {"n_layers": 1, "num_heads": 2, "embed_dim": 16}
 
@@ -156,10 +156,8 @@ def test_an_unknown_section_is_one_line() -> None:
 def test_a_benchmark_that_a_signal_ends_ends_what_it_had_started(number: signal.Signals, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "minigpt_tui", "bench", "ui-tax", "--quick"]
     bench_itself = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (started := psutil.Process(bench_itself.pid).children(recursive=True)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: psutil.Process(bench_itself.pid).children(recursive=True), 60)
+    started = psutil.Process(bench_itself.pid).children(recursive=True)
     bench_itself.send_signal(number)
     assert bench_itself.communicate(timeout=30)[1].count(b"Traceback") == 0
     assert bench_itself.returncode == 128 + number

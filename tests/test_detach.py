@@ -64,19 +64,24 @@ def weights(run):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, text):
-    """A folder with a text, a run that nobody disturbed, and sockets of its own."""
+def folder(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("detach")
     (folder / "text.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(folder):
+    """A folder with a text and a run that nobody disturbed."""
     call(folder, "train", *LENGTH, "--name", "straight", "--headless")
     return folder
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_training(place):
+def nothing_left_training(folder):
     """A test that fails leaves no run behind that the next one would find."""
     yield
-    for run in list_runs(place / "runs"):
+    for run in list_runs(folder / "runs"):
         if (held := holder(run)) is not None:
             psutil.Process(held.pid).kill()
             until(lambda run=run: not is_locked(run))

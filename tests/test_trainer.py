@@ -50,7 +50,7 @@ def test_epochs_steps_and_minutes_say_how_long(text):
     trainer = make(text, steps=None, minutes=0.05)
     assert trainer.state.total_steps is None
     rows = list(trainer)
-    assert trainer.state.total_steps == len(rows) > 10
+    assert trainer.state.total_steps == len(rows) >= 50
 
 
 @pytest.mark.parametrize(("seconds", "made"), [(0.01, 6000), (0.5, 120), (10.0, 6), (100.0, 1)])
@@ -245,10 +245,10 @@ def test_a_run_can_be_resumed_from_its_first_moment(text, tmp_path):
 def test_minutes_count_from_the_resume(text):
     first = make(text, steps=10)
     list(first)
-    second = make(text, steps=None, minutes=0.02)
+    second = make(text, steps=None, minutes=0.05)
     second.load_state_dict(first.state_dict())
     rows = list(second)
-    assert len(rows) > 10
+    assert len(rows) >= 50
     assert rows[-1].step == second.state.total_steps
 
 
